@@ -1,0 +1,55 @@
+# Written from nbs/02_fold.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.fold import fold, absorb_b_dec
+
+
+from dataclasses import replace
+from fastcore.test import expect_fail
+from torch.testing import assert_close
+from saematch.sae import random_sae, rescale
+
+
+def test_folding_keeps_the_function_and_makes_every_threshold_one():
+    sae = random_sae()
+    x = 2 * torch.randn(100, sae.d_model, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
+    f, g = sae.encode(x), fold(sae).encode(x)
+    assert (f > 0).any()
+    assert_close(fold(sae).threshold, torch.ones(64, dtype=sae.dtype))
+    assert_close(g, f / sae.threshold)
+    assert_close(fold(sae).decode(g), sae.decode(f))
+    (fold(sae).decode(g) - sae.decode(f)).abs().max()
+
+
+def test_folding_forgets_the_units():
+    sae = random_sae()
+    units = (2 * torch.randn(64, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).exp()
+    for name, p in fold(rescale(sae, units)).parameters().items():
+        assert_close(p, fold(sae).parameters()[name])
+    twice = fold(fold(sae))
+    assert all(torch.equal(p, fold(sae).parameters()[name]) for name, p in twice.parameters().items()), "folding twice is folding once"
+    dict(smallest_unit=units.min().item(), largest_unit=units.max().item())
+
+
+def test_absorbing_the_decoder_bias_keeps_the_function():
+    sae = random_sae(apply_b_dec_to_input=True)
+    x = 2 * torch.randn(100, sae.d_model, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
+    plain = absorb_b_dec(sae)
+    assert not plain.apply_b_dec_to_input and not torch.allclose(plain.b_enc, sae.b_enc)
+    assert_close(plain.encode(x), sae.encode(x))
+    assert absorb_b_dec(plain) is plain
+    (plain.encode(x) - sae.encode(x)).abs().max()
+
+
+def test_thresholds_that_are_no_unit():
+    sae = random_sae()
+    x = 2 * torch.randn(100, sae.d_model, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
+    broken = replace(sae, threshold=sae.threshold.index_fill(0, torch.tensor([3, 8]), 0.0))
+    with expect_fail(ValueError, "2 of 64 thresholds are zero or negative, so they cannot be a unit: latent 3 (0), latent 8 (0)"): fold(broken)
+    kept = fold(broken, on_nonpositive="keep")
+    assert kept.threshold[3] == 0 and kept.threshold[4] == 1
+    assert_close(kept.decode(kept.encode(x)), broken.decode(broken.encode(x)))
+    assert fold(broken.select(broken.threshold > 0)).d_sae == 62
+    with expect_fail(ValueError, "must be 'raise' or 'keep'"): fold(sae, on_nonpositive="drop")
