@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'BALANCES', 'blocks', 'cost_matrix', 'pair_cost', 'random_pair_cost', 'block_weights', 'descriptors',
-           'check_pair', 'balance_factor']
+           'check_pair', 'balance_factor', 'block_shares']
 
 # %% ../nbs/03_cost.ipynb #c1a0fe57
 import torch
@@ -72,7 +72,7 @@ def block_weights(
         raise ValueError(f"the weight of a block must be positive and finite, got {weights!r}; leave a block out instead of giving it 0")
     return weights
 
-# %% ../nbs/03_cost.ipynb #9332642d
+# %% ../nbs/03_cost.ipynb #40f5e718
 BALANCES = ("sum", "entry", "block")
 
 
@@ -94,7 +94,9 @@ def descriptors(
     for what, value, known in (("metric", metric, ("sqeuclidean", "cosine")), ("balance", balance, BALANCES)):
         if value not in known:
             raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r}")
-    a, b = (fold_thresholds(s) if fold else s for s in (absorb_b_dec(a), absorb_b_dec(b)))
+    if a.apply_b_dec_to_input != b.apply_b_dec_to_input:  # their biases would mean different things
+        a, b = absorb_b_dec(a), absorb_b_dec(b)
+    a, b = (fold_thresholds(s) if fold else s for s in (a, b))
     A, B, parts = blocks(a), blocks(b), []
     for name, weight in block_weights(weights).items():
         scale = weight * balance_factor(A[name], B[name], balance)
@@ -126,3 +128,14 @@ def balance_factor(
     if balance == "sum" or typical == 0:
         return 1.0
     return (X.shape[1] if balance == "entry" else 1) / typical
+
+# %% ../nbs/03_cost.ipynb #93b16022
+def block_shares(
+    a: SAE,
+    b: SAE,
+    fold: bool = True,
+    balance: str = "sum",
+) -> dict:  # block -> share of the cost of a random pair, summing to 1
+    "How loud each block is in the plain (or balanced) sum: its share of the mean cost over all pairs."
+    cost = {w: random_pair_cost(*descriptors(a, b, weights=w, fold=fold, balance=balance)) for w in BLOCKS}
+    return {w: c / sum(cost.values()) for w, c in cost.items()}

@@ -12,7 +12,7 @@ import torch
 
 from .sae import SAE, rescale
 
-# %% ../nbs/02_fold.ipynb #4517da47
+# %% ../nbs/02_fold.ipynb #5a605a2b
 def fold(
     sae: SAE,  # JumpReLU autoencoder
     on_nonpositive: str = "raise",  # "raise", or "keep" latents whose threshold is not positive in their own units
@@ -27,7 +27,9 @@ def fold(
             f"{int(bad.sum())} of {sae.d_sae} thresholds are zero or negative, so they cannot be a unit: {first}"
             f"{', ...' if bad.sum() > 3 else ''}. Drop these latents with sae.select(sae.threshold > 0), or leave them in their "
             "own units with fold(sae, on_nonpositive='keep')")
-    return rescale(sae, torch.where(bad, torch.ones_like(sae.threshold), 1 / sae.threshold))
+    one = torch.ones_like(sae.threshold)
+    folded = rescale(sae, torch.where(bad, one, 1 / sae.threshold))
+    return replace(folded, threshold=torch.where(bad, sae.threshold, one))  # exactly 1, not t * (1 / t)
 
 # %% ../nbs/02_fold.ipynb #7f2298f7
 def absorb_b_dec(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.cost import BLOCKS, BALANCES, blocks, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, balance_factor
+from saematch.cost import BLOCKS, BALANCES, blocks, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, balance_factor, block_shares
 
 
 from dataclasses import replace
@@ -21,3 +21,53 @@ def test_distances_agree_with_the_definition():
     assert got.isnan().tolist() == (index < 0).tolist()
     assert_close(got[index >= 0], by_hand[index >= 0, index[index >= 0]])
     got
+
+
+def test_plain_sum_is_equation_3():
+    from saematch.fold import fold
+    a, b = random_sae(6, 9, seed=1), random_sae(6, 8, seed=2)
+    X, Y = descriptors(a, b)
+    assert X.shape == (9, 13) and Y.shape == (8, 13)
+    fa, fb = fold(a), fold(b)
+    by_hand = torch.stack([torch.stack([(fa.W_enc[:, i] - fb.W_enc[:, j]).square().sum() + (fa.W_dec[i] - fb.W_dec[j]).square().sum()
+                                        + (fa.b_enc[i] - fb.b_enc[j]).square() for j in range(8)]) for i in range(9)])
+    assert_close(cost_matrix(X, Y), by_hand)
+    weighted = cost_matrix(*descriptors(a, b, weights={"decoder": 2.0, "encoder": 0.5}))
+    parts = {w: cost_matrix(*descriptors(a, b, weights=w)) for w in ("decoder", "encoder", "bias")}
+    assert_close(weighted, 2 * parts["decoder"] + 0.5 * parts["encoder"])
+    assert_close(cost_matrix(X, Y), sum(parts.values()))
+    by_hand[0, :3]
+
+
+def test_folded_descriptors_forget_the_units_and_unfolded_ones_do_not():
+    a, b = random_sae(6, 9, seed=1), random_sae(6, 9, seed=2)
+    units = (torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(3))).exp()
+    for fold in (True, False):
+        same = torch.allclose(descriptors(rescale(a, units), b, fold=fold)[0], descriptors(a, b, fold=fold)[0])
+        assert same is fold
+    X, _ = descriptors(a, b, metric="cosine")
+    assert_close(X.norm(dim=1), torch.ones(9, dtype=X.dtype))
+    units
+
+
+def test_balanced_descriptors_do_not_depend_on_the_units_of_the_hidden_states():
+    a, b = random_sae(6, 9, seed=1), random_sae(6, 9, seed=2)
+    in_units = lambda sae, c: replace(sae, W_enc=sae.W_enc / c, W_dec=sae.W_dec * c, b_dec=sae.b_dec * c)
+    x = torch.randn(50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    assert_close(in_units(a, 10).encode(10 * x), a.encode(x))
+    for balance, same in (("sum", False), ("entry", True), ("block", True)):
+        change = (cost_matrix(*descriptors(in_units(a, 10), in_units(b, 10), balance=balance)) - cost_matrix(*descriptors(a, b, balance=balance))).abs().max()
+        assert bool(change < 1e-9) is same
+    assert_close(torch.tensor(list(block_shares(a, b, balance="entry").values())), torch.tensor([6, 6, 1]) / 13)
+    assert_close(torch.tensor(list(block_shares(a, b, balance="block").values())), torch.ones(3) / 3)
+
+
+def test_wrong_questions_get_an_answer():
+    a = random_sae(6, 9, seed=1)
+    with expect_fail(ValueError, "d_model is 6 in A and 5 in B"): descriptors(a, random_sae(5, 9))
+    with expect_fail(TypeError, "B must be a saematch SAE, it is Tensor"): descriptors(a, a.W_enc)
+    with expect_fail(ValueError, "weights must be 'all', one of encoder, decoder, bias"): descriptors(a, a, weights="b_dec")
+    with expect_fail(ValueError, "must be positive and finite"): descriptors(a, a, weights={"decoder": -1.0})
+    with expect_fail(ValueError, "metric must be one of sqeuclidean, cosine, not 'l2'"): descriptors(a, a, metric="l2")
+    with expect_fail(ValueError, "balance must be one of sum, entry, block, not True"): descriptors(a, a, balance=True)
+    with expect_fail(ValueError, "descriptors must be [n, D] and [m, D]"): cost_matrix(torch.ones(3, 2), torch.ones(3, 4))

@@ -1,0 +1,105 @@
+# Written from nbs/05_match.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.match import METHODS, dense, mutual, greedy, identity, random, Match, check_index, match, scatter, compose
+
+
+import tempfile
+from pathlib import Path
+import numpy as np
+from fastcore.test import expect_fail
+from torch.testing import assert_close
+from saematch.cost import cost_matrix, descriptors
+from saematch.io import UsageError
+from saematch.sae import planted, random_sae, rescale
+
+
+def test_greedy_takes_the_cheapest_pair_first():
+    cost = torch.rand(40, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).mul(20).round()  # with ties
+    index, free_i, free_j = torch.full((40,), -1), set(range(40)), set(range(30))
+    for flat in cost.flatten().argsort(stable=True).tolist():
+        i, j = divmod(flat, 30)
+        if i in free_i and j in free_j:
+            index[i] = j
+            free_i.discard(i), free_j.discard(j)
+    assert torch.equal(greedy(cost), index)
+    done = mutual(cost) >= 0
+    assert torch.equal(greedy(cost)[done], mutual(cost)[done]) and 0 < done.sum() < 30
+    dict(mutual=int(done.sum()), greedy=int((index >= 0).sum()))
+
+
+def test_dense_finds_what_was_planted_and_is_never_beaten():
+    a = random_sae(32, 200, seed=0)
+    b, truth = planted(a, decoder_noise=0.8, encoder_noise=0.8, replaced=0.1, seed=1)
+    has = truth >= 0
+    m = {method: match(a, b, method=method) for method in METHODS}
+    assert (m["dense"].index == truth)[has].double().mean() > 0.95 > 0.05 > (m["identity"].index == truth)[has].double().mean()
+    assert m["dense"].objective < min(m[k].objective for k in ("greedy", "identity", "random"))
+    assert all(m[k].matched.all() for k in ("dense", "greedy", "identity", "random")) and not m["mutual"].matched.all()
+    C = cost_matrix(*descriptors(a, b))
+    assert_close(m["dense"].cost, C[torch.arange(200), m["dense"].index])
+    (m["dense"].index == truth)[has].double().mean()
+
+
+def test_direction_scatter_not_gather():
+    ab = Match(torch.tensor([1, 2, 0]), 3, torch.zeros(3))
+    f = torch.tensor([[10.0, 20.0, 30.0]])
+    assert ab.scatter(f).tolist() == [[30.0, 10.0, 20.0]] != f[..., ab.index].tolist()
+    assert ab.inverse().index.tolist() == [2, 0, 1] and ab.inverse().inverse().index.tolist() == [1, 2, 0]
+
+
+def test_direction_of_a_real_match():
+    a = random_sae(32, 50, seed=0)
+    b, truth = planted(a, decoder_noise=0.1, encoder_noise=0.1, seed=1)
+    assert not torch.equal(truth, truth.argsort()), "the truth must not be its own inverse"
+    assert torch.equal(match(a, b).index, truth) and torch.equal(match(b, a).index, truth.argsort())
+    x = 2 * torch.randn(200, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    from saematch.fold import fold
+    carried = match(a, b).scatter(fold(a).encode(x))
+    agreement = lambda g: torch.corrcoef(torch.stack([g.flatten(), fold(b).encode(x).flatten()]))[0, 1]
+    assert agreement(carried) > 0.8 > 0.2 > agreement(fold(a).encode(x)[..., truth])
+    agreement(carried)
+
+
+def test_direction_of_a_composition():
+    a = random_sae(32, 50, seed=0)
+    b, ab_truth = planted(a, decoder_noise=0.1, encoder_noise=0.1, seed=1)
+    c, bc_truth = planted(b, decoder_noise=0.1, encoder_noise=0.1, seed=2)
+    ab, bc = match(a, b), match(b, c)
+    assert torch.equal(compose(ab, bc).index, match(a, c).index) and not torch.equal(compose(bc, ab).index, match(a, c).index)
+    cut = Match(ab.index.index_fill(0, torch.tensor([4]), -1), 50, ab.cost)
+    assert compose(cut, bc).index[4] == -1 and (compose(cut, bc).index == compose(ab, bc).index).sum() == 49
+    assert torch.equal(compose(ab, bc, bc.inverse()).index, ab.index)
+    assert torch.nn.functional.cosine_similarity(a.permute(ab.index).W_dec, b.W_dec).min() > 0.9, "permute and match share one direction"
+
+
+def test_a_match_survives_the_disk():
+    ab = match(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1), method="mutual")
+    with tempfile.TemporaryDirectory() as folder:
+        ab.save(Path(folder) / "m.safetensors")
+        back = Match.load(Path(folder) / "m.safetensors")
+        with expect_fail(UsageError, "saved as a .safetensors file"): ab.save(Path(folder) / "m.pt")
+    assert torch.equal(back.index, ab.index) and torch.equal(back.cost.nan_to_num(-1), ab.cost.nan_to_num(-1))
+    assert (back.d_b, dict(back.info)) == (15, dict(ab.info))
+    assert list(ab.frame().columns) == ["latent_a", "latent_b", "cost", "rank"] and len(ab.frame()) == 20
+    back
+
+
+def test_unequal_widths_match_the_smaller_side():
+    wide, narrow = random_sae(8, 30, seed=0), random_sae(8, 20, seed=1)
+    for method in ("dense", "greedy", "identity", "random"):
+        assert match(wide, narrow, method=method).matched.sum() == match(narrow, wide, method=method).matched.sum() == 20
+    assert abs(match(wide, narrow).objective - match(narrow, wide).objective) < 1e-9
+    match(wide, narrow)
+
+
+def test_wrong_matches_are_refused():
+    a = random_sae(6, 9, seed=1)
+    with expect_fail(ValueError, "method must be one of dense, greedy, mutual, identity, random, not 'hungarian'"): match(a, a, method="hungarian")
+    with expect_fail(ValueError, "d_model is 6 in A and 5 in B"): match(a, random_sae(5, 9))
+    with expect_fail(ValueError, "latent 1 of B is matched to [0, 2] of A"): Match(torch.tensor([1, 0, 1]), 3, torch.zeros(3))
+    with expect_fail(ValueError, "latent 1 is matched to 3; B has latents 0..2"): Match(torch.tensor([1, 3, -1]), 3, torch.zeros(3))
+    with expect_fail(ValueError, "compose(ab, bc) takes them in the order they are walked"): compose(match(a, random_sae(6, 7)), match(a, a))
+    assert match(random_sae(6, 1), random_sae(6, 1, seed=1)).index.tolist() == [0]
