@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.cost import BLOCKS, BALANCES, blocks, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, balance_factor, block_shares
+from saematch.cost import BLOCKS, BALANCES, blocks, check_memory, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, balance_factor, block_shares
 
 
 from dataclasses import replace
@@ -70,4 +70,5 @@ def test_wrong_questions_get_an_answer():
     with expect_fail(ValueError, "must be positive and finite"): descriptors(a, a, weights={"decoder": -1.0})
     with expect_fail(ValueError, "metric must be one of sqeuclidean, cosine, not 'l2'"): descriptors(a, a, metric="l2")
     with expect_fail(ValueError, "balance must be one of sum, entry, block, not True"): descriptors(a, a, balance=True)
+    with expect_fail(MemoryError, "the cost matrix of 10,000,000 x 10,000,000 latents needs"): check_memory(10**7, 10**7)
     with expect_fail(ValueError, "descriptors must be [n, D] and [m, D]"): cost_matrix(torch.ones(3, 2), torch.ones(3, 4))

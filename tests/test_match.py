@@ -31,16 +31,17 @@ def test_greedy_takes_the_cheapest_pair_first():
 
 
 def test_dense_finds_what_was_planted_and_is_never_beaten():
-    a = random_sae(32, 200, seed=0)
-    b, truth = planted(a, decoder_noise=0.8, encoder_noise=0.8, replaced=0.1, seed=1)
+    a = random_sae(24, 300, seed=0)
+    b, truth = planted(a, decoder_noise=1.5, encoder_noise=1.5, replaced=0.1, seed=1)
     has = truth >= 0
     m = {method: match(a, b, method=method) for method in METHODS}
-    assert (m["dense"].index == truth)[has].double().mean() > 0.95 > 0.05 > (m["identity"].index == truth)[has].double().mean()
+    found = {k: (v.index == truth)[has].double().mean().item() for k, v in m.items()}
+    assert 1 > found["dense"] > found["greedy"] > found["mutual"] > 0.2 and max(found["identity"], found["random"]) < 0.02
     assert m["dense"].objective < min(m[k].objective for k in ("greedy", "identity", "random"))
     assert all(m[k].matched.all() for k in ("dense", "greedy", "identity", "random")) and not m["mutual"].matched.all()
     C = cost_matrix(*descriptors(a, b))
-    assert_close(m["dense"].cost, C[torch.arange(200), m["dense"].index])
-    (m["dense"].index == truth)[has].double().mean()
+    assert_close(m["dense"].cost, C[torch.arange(300), m["dense"].index])
+    found
 
 
 def test_direction_scatter_not_gather():
