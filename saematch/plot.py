@@ -52,7 +52,7 @@ def plot_over_layers(
     ax.legend(frameon=False)
     return ax
 
-# %% ../nbs/07_plot.ipynb #4fb58c48
+# %% ../nbs/07_plot.ipynb #fff66084
 def plot_mse(
     table: pd.DataFrame,  # columns: pair, method, block, relative (MSE divided by that of random pairs)
     block: str = "all",
@@ -62,10 +62,11 @@ def plot_mse(
     ax = axes(ax)
     part = table[table["block"] == block]
     for name, rows in part.groupby("method", sort=False):
-        ax.plot(rows["pair"], rows["relative"], marker="o", markersize=4, label=name, color=PALETTE.get(name))
-    ax.axhline(1, color="0.4", linewidth=1, linestyle=":")
-    ax.set(xlabel="layers", ylabel="MSE / MSE of random pairs", ylim=(0, None))
-    ax.legend(frameon=False)
+        dashed = dict(linestyle="--", markerfacecolor="none", markersize=8) if name == "unfolded" else dict(markersize=4)
+        ax.plot(rows["pair"], rows["relative"], marker="o", label=name, color=PALETTE.get(name), **dashed)
+    ax.axhline(1, color="0.4", linewidth=1, linestyle=":", label="chance")
+    ax.set(xlabel="layers", ylabel="MSE / MSE of random pairs", ylim=(0, 1.15 * max(1, part["relative"].max())))
+    ax.legend(frameon=False, ncols=2, loc="lower left")
     return ax
 
 # %% ../nbs/07_plot.ipynb #b2c97686
@@ -91,7 +92,7 @@ def plot_distribution(
     ax.legend(handles[: 1 + bool(chance)], ["matched", "random pairs"][: 1 + bool(chance)], frameon=False)
     return ax
 
-# %% ../nbs/07_plot.ipynb #8d1dc350
+# %% ../nbs/07_plot.ipynb #7aa12685
 def plot_agreement(
     table: pd.DataFrame,  # columns: span, agreement
     chance: float | None = None,  # agreement of random permutations
@@ -100,12 +101,12 @@ def plot_agreement(
     "Agreement of composed and direct matches by span: a dot for each pair of layers, a line through the means."
     ax = axes(ax)
     mean = table.groupby("span")["agreement"].mean()
-    ax.scatter(table["span"], table["agreement"], color=PALETTE["composed"], alpha=0.5, label="a pair of layers")
-    ax.plot(mean.index, mean, color=PALETTE["folded"], marker="o", label="mean")
+    ax.plot(mean.index, mean, color=PALETTE["folded"], label="mean")
+    ax.scatter(table["span"], table["agreement"], color=PALETTE["unfolded"], alpha=0.7, zorder=3, label="a pair of layers")
     if chance is not None:
         ax.axhline(chance, color="0.4", linewidth=1, linestyle=":", label="chance")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="layers walked", ylabel="share with the same partner", ylim=(0, 1))
+    ax.set(xlabel="layers walked", ylabel="share with the same partner", ylim=(0, min(1, 1.25 * table["agreement"].max())))
     ax.legend(frameon=False)
     return ax
 

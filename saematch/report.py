@@ -96,7 +96,7 @@ def lineage_table(
     chain["weakest"] = chain[[c for c in chain if c.startswith("cosine")]].min(axis=1)
     return chain.sort_values("weakest", ascending=False).head(top)[[*(f"layer {x}" for x in layers), "weakest"]].reset_index(drop=True)
 
-# %% ../nbs/07b_report.ipynb #2d877051
+# %% ../nbs/07b_report.ipynb #41923347
 def figures(
     tables: Mapping,  # growth, mse, agreement: tables; costs, chance: pair name -> costs
 ) -> dict:  # name -> (figure, what it shows)
@@ -106,13 +106,15 @@ def figures(
     from saematch import plot
 
     out, growth, mse = {}, tables["growth"], tables["mse"]
-    fig, ax = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    plot.plot_over_layers(growth[growth.quantity == "threshold"], ax=ax[0], ylabel="threshold")
-    plot.plot_over_layers(growth[growth.quantity.str.endswith("norm")], ax=ax[1], ylabel="norm")
+    fig, ax = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    for what, axes in zip(("threshold", "encoder norm", "decoder norm"), ax):
+        plot.plot_over_layers(growth[growth.quantity.str.endswith(what)], ax=axes, ylabel=what)
     out["growth"] = fig, "Thresholds and norms by layer: mean, and the band that holds 90 % of the latents (figure 1 of the paper)."
     fig, ax = plt.subplots(1, len(BLOCKS), figsize=(12, 3.8), layout="constrained", sharey=True)
     for block, axes in zip(BLOCKS, ax):
         plot.plot_mse(mse[mse.method.isin(["folded", "unfolded", "vanilla"])], block, axes).set_title(block)
+        axes.label_outer()
+    ax[0].set_ylim(0, 1.15 * max(1, mse[mse.method != "random"].relative.max()))
     out["mse"] = fig, ("Error of matched pairs in folded weights, divided by that of random pairs, for each block (figure 3). "
                        "Folded and unfolded: all blocks matched with and without folding; vanilla: latents in the order they come; dotted: chance.")
     fig, ax = plt.subplots(figsize=(max(6, 1.2 * len(tables["costs"])), 3.8), layout="constrained")

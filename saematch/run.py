@@ -122,7 +122,7 @@ def load_done(
         return None
     return m if m.info.get("key") == key else None
 
-# %% ../nbs/08_run.ipynb #ac2aadd4
+# %% ../nbs/08_run.ipynb #42428e34
 def match_all(
     suite: Suite,
     tasks: dict,  # of plan
@@ -135,28 +135,27 @@ def match_all(
     lock, widest = threading.Lock(), max(suite[a].d_sae for a, _, _ in tasks)
     jobs = jobs or (os.cpu_count() or 1 if widest <= 8192 else 1)
 
+    where = lambda a, b, name: out / "matches" / f"{a}-{b}" / f"{name}.safetensors"
+
     def one(task, options):
-        a, b, name = task
-        path, key = out / "matches" / f"{a}-{b}" / f"{name}.safetensors", dict(a=hashes[str(a)], b=hashes[str(b)], **asdict(options))
-        if (m := load_done(path, key)) is None:
+        a, b, _ = task
+        key = dict(a=hashes[str(a)], b=hashes[str(b)], **asdict(options))
+        if load_done(where(*task), key) is None:
             with lock:  # a suite keeps few SAEs and is no queue
                 x, y = suite[a], suite[b]
             m = match(x, y, **asdict(options))
-            m = replace(m, info={**m.info, "key": key})
-            m.save(path)
-        return task, m
+            replace(m, info={**m.info, "key": key}).save(where(*task))
+        return task
 
-    pool, found = ThreadPoolExecutor(jobs), {}
+    pool = ThreadPoolExecutor(jobs)
     try:
         futures = [pool.submit(one, *item) for item in tasks.items()]
         with tqdm(total=len(futures), desc="matching", unit="match", disable=None if progress is None else not progress) as bar:
             for done in as_completed(futures):
-                task, m = done.result()
-                found[task] = m
-                bar.set_postfix_str(f"layers {task[0]} to {task[1]}, {task[2]}"), bar.update()
+                bar.set_postfix_str("layers {} to {}, {}".format(*done.result())), bar.update()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return {task: found[task] for task in tasks}
+    return {task: Match.load(where(*task)) for task in tasks}
 
 # %% ../nbs/08_run.ipynb #f907798b
 def run(

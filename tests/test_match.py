@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.match import METHODS, dense, mutual, greedy, identity, random, Match, check_index, match, scatter, compose
+from saematch.match import METHODS, dense, sort_matched, mutual, greedy, identity, random, Match, check_index, match, scatter, compose
 
 
 import tempfile
@@ -14,6 +14,13 @@ from torch.testing import assert_close
 from saematch.cost import cost_matrix, descriptors
 from saematch.io import UsageError
 from saematch.sae import planted, random_sae, rescale
+
+
+def test_sorting_is_optimal_in_one_dimension():
+    for seed in range(20):
+        X, Y = (torch.randn(25, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + k)).mul(4).round() for k in (0, 100))
+        cost, here = cost_matrix(X, Y), torch.arange(25)
+        assert cost[here, sort_matched(X, Y)].sum() == cost[here, dense(cost)].sum()
 
 
 def test_greedy_takes_the_cheapest_pair_first():

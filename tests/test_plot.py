@@ -18,7 +18,7 @@ def test_plots_draw_the_numbers_they_are_given():
     assert ax.lines[0].get_ydata().tolist() == [1, 2, 3]
     table = pd.DataFrame(dict(span=[2, 2, 3], agreement=[0.5, 0.6, 0.4]))
     ax = plot_agreement(table, chance=0.1)
-    assert np.allclose(ax.lines[0].get_ydata(), [0.55, 0.4]) and ax.get_ylim() == (0, 1)
+    assert np.allclose(ax.lines[0].get_ydata(), [0.55, 0.4]) and ax.get_ylim() == (0, 0.75)
     mse = pd.DataFrame(dict(pair=["1 to 2", "2 to 3"] * 2, method=["folded"] * 2 + ["vanilla"] * 2, block="all", relative=[0.6, 0.7, 1, 1]))
     assert [line.get_ydata().tolist() for line in plot_mse(mse).lines[:2]] == [[0.6, 0.7], [1, 1]]
     ax = plot_over_layers(pd.DataFrame(dict(layer=[1, 2], quantity="t", mean=[1.0, 2.0], q05=[0.5, 1], q95=[2, 3])))
