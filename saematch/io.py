@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'UsageError', 'FileNotASuite', 'UnknownName', 'unknown', 'atomic', 'refuse_pickle',
-           'read_safetensors', 'read_npz', 'from_tensors', 'layer_of', 'check_config', 'config_info',
-           'load_saelens_folder', 'load_gemma_scope', 'load_release', 'saelens_releases', 'save_sae', 'load_saematch',
-           'embedded_suites', 'load_sae', 'Suite', 'fingerprint', 'by_layer', 'load_suite']
+           'read_safetensors', 'read_npz', 'from_tensors', 'layer_of', 'check_config', 'config_info', 'embedded_suites',
+           'source_name', 'load_saelens_folder', 'load_gemma_scope', 'load_release', 'saelens_releases', 'save_sae',
+           'load_saematch', 'load_sae', 'Suite', 'fingerprint', 'by_layer', 'load_suite']
 
 # %% ../nbs/01_io.ipynb #851ac2b0
 import difflib
@@ -177,7 +177,21 @@ def config_info(cfg: Mapping) -> dict:
     layer = meta.get("hook_layer")
     return {**info, "layer": layer_of(info["hook_name"] or "") if layer is None else layer}
 
-# %% ../nbs/01_io.ipynb #cc38a636
+# %% ../nbs/01_io.ipynb #8a8a2c14
+def embedded_suites() -> dict:  # name -> folder
+    "The suites that ship inside the package."
+    root = Path(str(files("saematch"))) / "suites"
+    return {p.name: p for p in sorted(root.iterdir()) if p.is_dir()} if root.is_dir() else {}
+
+
+def source_name(path: str | Path) -> str:
+    "A path as text; for an embedded SAE SUITE/layer_N."
+    for root in {p.parent for p in embedded_suites().values()}:
+        if Path(path).is_relative_to(root):
+            return Path(path).relative_to(root).as_posix()
+    return str(path)
+
+
 def load_saelens_folder(path: str | Path, **kw) -> SAE:
     "An SAE from SAELens' layout on disk: `cfg.json` and `sae_weights.safetensors`."
     path = Path(path)
@@ -187,7 +201,7 @@ def load_saelens_folder(path: str | Path, **kw) -> SAE:
         raise ValueError(f"{path / 'cfg.json'} is not valid JSON ({e}); write or download it again") from e
     check_config(cfg, str(path))
     tensors, _ = read_safetensors(path / "sae_weights.safetensors", kw.get("device", "cpu"))
-    sae = from_tensors(tensors, str(path), apply_b_dec_to_input=cfg.get("apply_b_dec_to_input", False), **config_info(cfg), **kw)
+    sae = from_tensors(tensors, source_name(path), apply_b_dec_to_input=cfg.get("apply_b_dec_to_input", False), **config_info(cfg), **kw)
     if (cfg.get("d_in"), cfg.get("d_sae")) != (sae.d_model, sae.d_sae):
         raise ValueError(f"{path}: cfg.json says d_in={cfg.get('d_in')}, d_sae={cfg.get('d_sae')}, the tensors say {sae.d_model}, {sae.d_sae}")
     return sae
@@ -195,7 +209,7 @@ def load_saelens_folder(path: str | Path, **kw) -> SAE:
 
 def load_gemma_scope(path: str | Path, **kw) -> SAE:
     "An SAE from Gemma Scope's `params.npz` (arXiv 2408.05147): JumpReLU, the decoder bias is not subtracted first."
-    return from_tensors(read_npz(path), str(path), layer=layer_of(str(Path(path).resolve())), **kw)
+    return from_tensors(read_npz(path), source_name(path), layer=layer_of(str(Path(path).resolve())), **kw)
 
 # %% ../nbs/01_io.ipynb #2e9d2cab
 @patch(cls_method=True)
@@ -258,13 +272,7 @@ def load_saematch(path: str | Path, **kw) -> SAE:
     info = {**json.loads(meta["info"]), "source": str(path)}
     return from_tensors(tensors, apply_b_dec_to_input=json.loads(meta["apply_b_dec_to_input"]), **info, **kw)
 
-# %% ../nbs/01_io.ipynb #117d8999
-def embedded_suites() -> dict:  # name -> folder
-    "The suites that ship inside the package."
-    root = Path(str(files("saematch"))) / "suites"
-    return {p.name: p for p in sorted(root.iterdir()) if p.is_dir()} if root.is_dir() else {}
-
-
+# %% ../nbs/01_io.ipynb #646abbc2
 def load_sae(
     source: str | Path,  # folder, params.npz, .safetensors, "suite/layer_14", "release/sae_id", or a release
     sae_id: str | None = None,  # the SAE's id, if `source` is a SAELens release
