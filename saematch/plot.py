@@ -15,8 +15,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-# %% ../nbs/07_plot.ipynb #6c491414
-PALETTE = dict(zip(("folded", "unfolded", "cosine", "greedy", "mutual", "vanilla", "random", "composed"), sns.color_palette("colorblind")))
+# %% ../nbs/07_plot.ipynb #35180cbe
+_colours = sns.color_palette("colorblind")
+PALETTE = dict(folded=_colours[0], exact=_colours[0], unfolded=_colours[1], cosine=_colours[2], greedy=_colours[3], mutual=_colours[4],
+               vanilla=_colours[7], identity=_colours[7], random=_colours[8], chosen=_colours[9])
 
 
 def axes(
@@ -92,7 +94,7 @@ def plot_distribution(
     ax.legend(handles[: 1 + bool(chance)], ["matched", "random pairs"][: 1 + bool(chance)], frameon=False)
     return ax
 
-# %% ../nbs/07_plot.ipynb #7aa12685
+# %% ../nbs/07_plot.ipynb #8d8047ec
 def plot_agreement(
     table: pd.DataFrame,  # columns: span, agreement
     chance: float | None = None,  # agreement of random permutations
@@ -102,7 +104,7 @@ def plot_agreement(
     ax = axes(ax)
     mean = table.groupby("span")["agreement"].mean()
     ax.plot(mean.index, mean, color=PALETTE["folded"], label="mean")
-    ax.scatter(table["span"], table["agreement"], color=PALETTE["unfolded"], alpha=0.7, zorder=3, label="a pair of layers")
+    ax.scatter(table["span"], table["agreement"], color="0.35", alpha=0.6, zorder=3, label="a pair of layers")
     if chance is not None:
         ax.axhline(chance, color="0.4", linewidth=1, linestyle=":", label="chance")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -110,7 +112,7 @@ def plot_agreement(
     ax.legend(frameon=False)
     return ax
 
-# %% ../nbs/07_plot.ipynb #2e887c57
+# %% ../nbs/07_plot.ipynb #efad9eef
 def plot_sorted(
     costs: Mapping,  # name of a method -> cost of each pair
     ax: Axes | None = None,
@@ -119,7 +121,8 @@ def plot_sorted(
     "Pair costs in ascending order, one line per method."
     ax = axes(ax)
     for name, values in costs.items():
-        values = np.sort(np.asarray(values)[np.isfinite(values)])
+        values = np.asarray(values)  # a tensor's np.isfinite would index instead of masking
+        values = np.sort(values[np.isfinite(values)])
         ax.plot(np.arange(1, len(values) + 1), values, label=name, color=PALETTE.get(name))
     ax.set(xlabel="pairs, cheapest first", ylabel=ylabel, ylim=(0, None))
     ax.legend(frameon=False)

@@ -51,7 +51,7 @@ def parse_layers(
         raise UsageError(f"two layers at least are needed to match, got {chosen or 'none'}; the suite has {available}")
     return chosen
 
-# %% ../nbs/08_run.ipynb #ee3a74f9
+# %% ../nbs/08_run.ipynb #67305496
 @dataclass(frozen=True)
 class Options:
     "What is compared and how: the options of `match`."
@@ -72,7 +72,7 @@ def plan(
     layers: list,
     options: Options,
 ) -> dict:  # (layer_a, layer_b, name) -> Options
-    "Every match of a run: all pairs of layers directly, adjacent ones also by the alternatives that differ from the choice."
+    "Every match of a run: all pairs of layers directly, adjacent ones also by each alternative."
     tasks = {(a, b, "direct"): options for i, a in enumerate(layers) for b in layers[i + 1:]}
     for a, b in zip(layers, layers[1:]):
         tasks |= {(a, b, name): replace(options, **change) for name, change in VARIANTS.items()}

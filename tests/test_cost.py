@@ -42,9 +42,9 @@ def test_plain_sum_is_equation_3():
 def test_folded_descriptors_forget_the_units_and_unfolded_ones_do_not():
     a, b = random_sae(6, 9, seed=1), random_sae(6, 9, seed=2)
     units = (torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(3))).exp()
-    for fold in (True, False):
-        same = torch.allclose(descriptors(rescale(a, units), b, fold=fold)[0], descriptors(a, b, fold=fold)[0])
-        assert same is fold
+    for folded in (True, False):
+        same = torch.allclose(descriptors(rescale(a, units), b, fold=folded)[0], descriptors(a, b, fold=folded)[0])
+        assert same is folded
     X, _ = descriptors(a, b, metric="cosine")
     assert_close(X.norm(dim=1), torch.ones(9, dtype=X.dtype))
     units

@@ -10,11 +10,14 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 
 
 def test_plots_draw_the_numbers_they_are_given():
     matplotlib.use("Agg")
     ax = plot_sorted({"folded": np.array([3.0, 1.0, np.nan, 2.0])})
+    assert ax.lines[0].get_ydata().tolist() == [1, 2, 3]
+    ax = plot_sorted({"a tensor": torch.tensor([3.0, 1.0, float("nan"), 2.0])})
     assert ax.lines[0].get_ydata().tolist() == [1, 2, 3]
     table = pd.DataFrame(dict(span=[2, 2, 3], agreement=[0.5, 0.6, 0.4]))
     ax = plot_agreement(table, chance=0.1)

@@ -80,6 +80,7 @@ def readme(root):
     import nbformat
 
     nb = nbformat.read(root / "nbs" / "index.ipynb", 4)
+    nb.metadata.language_info = {"name": "python"}
     body, resources = MarkdownExporter().from_notebook_node(nb)
     images = root / "nbs" / "images"
     shutil.rmtree(images, ignore_errors=True)

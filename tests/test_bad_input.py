@@ -1,0 +1,145 @@
+"""Bad weights and bad files, beyond the lessons of the notebooks."""
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from saematch import SAE, Match, descriptors, fold, load_sae, load_suite, match, permute, planted, random_sae, rescale, save_sae
+from saematch.io import UnknownName, UsageError, by_layer, layer_of
+
+sae = random_sae(6, 9)
+
+
+def folder_of(path, tensors=None, **cfg):
+    """SAELens' layout with whatever is wrong with it."""
+    path.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in (tensors or sae.parameters()).items()}, path / "sae_weights.safetensors")
+    (path / "cfg.json").write_text(json.dumps({"architecture": "jumprelu", "d_in": 6, "d_sae": 9, **cfg}))
+    return path
+
+
+@pytest.mark.parametrize("name, where, value", [("W_enc", (5, 8), "nan"), ("b_enc", (0,), "inf"), ("W_dec", (8, 0), "-inf"), ("b_dec", (2,), "nan"), ("threshold", (8,), "nan")])
+def test_every_parameter_is_checked_for_finite_values(name, where, value, tmp_path):
+    p = sae.parameters()[name].clone()
+    p[where] = float(value)
+    with pytest.raises(ValueError, match=rf"{name} has {int(value == 'nan')} NaN and {int(value != 'nan')} infinite of {p.numel()} values.*\[{', '.join(map(str, where))}\]"):
+        load_sae(folder_of(tmp_path / "bad", {**sae.parameters(), name: p}))
+
+
+@pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec", "threshold"])
+def test_every_parameter_is_missed_and_its_shape_checked(name, tmp_path):
+    rest = {k: v for k, v in sae.parameters().items() if k != name}
+    with pytest.raises(ValueError, match=f"missing {name}"):
+        load_sae(folder_of(tmp_path / "missing", rest))
+    with pytest.raises(ValueError, match="must have shape"):
+        load_sae(folder_of(tmp_path / "shape", {**rest, name: torch.ones(2, 2, 2)}))
+    with pytest.raises(TypeError, match=f"{name} must be a floating-point torch tensor, it is a tensor of torch.int64"):
+        load_sae(folder_of(tmp_path / "dtype", {**rest, name: torch.ones_like(sae.parameters()[name], dtype=torch.int64)}))
+
+
+def test_configurations_that_would_be_computed_differently(tmp_path):
+    for cfg, says in [(dict(architecture="gated"), "architecture 'gated' is not supported"), (dict(normalize_activations="expected_average_only_in"), "fold it into the weights first"),
+                      (dict(reshape_activations="hook_z"), "reshape_activations is 'hook_z'"), (dict(d_sae=10), "cfg.json says d_in=6, d_sae=10, the tensors say 6, 9")]:
+        with pytest.raises(ValueError, match=says):
+            load_sae(folder_of(tmp_path / "cfg", **cfg))
+    (tmp_path / "cfg" / "cfg.json").write_text("{not json")
+    with pytest.raises(ValueError, match="is not valid JSON"):
+        load_sae(tmp_path / "cfg")
+    (tmp_path / "cfg" / "cfg.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="is not a JSON object"):
+        load_sae(tmp_path / "cfg")
+    (tmp_path / "cfg" / "sae_weights.safetensors").unlink()
+    (tmp_path / "cfg" / "cfg.json").write_text('{"architecture": "jumprelu"}')
+    with pytest.raises(FileNotFoundError, match="sae_weights.safetensors"):
+        load_sae(tmp_path / "cfg")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('a pickle was loaded')",))
+
+
+@pytest.mark.parametrize("name", ["sae.safetensors", "params.npz", "folder/sae_weights.safetensors", "old.safetensors"])
+def test_a_pickle_is_refused_and_never_run(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if name == "old.safetensors":
+        torch.save({"W_enc": torch.ones(2)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb()))
+    if path.parent != tmp_path:
+        (path.parent / "cfg.json").write_text('{"architecture": "jumprelu", "d_in": 6, "d_sae": 9}')
+        path = path.parent
+    with pytest.raises(ValueError, match="pickle|cannot be read as arrays"):
+        load_sae(path)
+
+
+def test_npz_with_objects_inside(tmp_path):
+    np.savez(tmp_path / "params.npz", W_enc=np.array([Bomb()], dtype=object))
+    with pytest.raises(ValueError, match="pickled objects, which are refused"):
+        load_sae(tmp_path / "params.npz")
+
+
+def test_thresholds_that_cannot_be_folded_are_named_by_every_function_that_folds():
+    bad = SAE(**{**sae.parameters(), "threshold": sae.threshold.index_fill(0, torch.tensor([4]), -0.5)})
+    for call in (lambda: fold(bad), lambda: descriptors(bad, sae), lambda: match(sae, bad)):
+        with pytest.raises(ValueError, match=r"1 of 9 thresholds are zero or negative.*latent 4 \(-0.5\).*select"):
+            call()
+    assert match(bad, sae, fold=False).matched.all()
+
+
+def test_one_latent_and_none():
+    one = random_sae(6, 1)
+    assert match(one, random_sae(6, 1, seed=1)).index.tolist() == [0]
+    assert match(one, sae).matched.tolist() == [True] and match(sae, one).matched.sum() == 1
+    with pytest.raises(ValueError, match="at least one latent"):
+        SAE(W_enc=torch.ones(6, 0), b_enc=torch.ones(0), W_dec=torch.ones(0, 6), b_dec=torch.ones(6), threshold=torch.ones(0))
+    with pytest.raises(ValueError, match="needs at least one dimension and one latent"):
+        random_sae(6, 0)
+
+
+def test_indices_and_scales_of_other_kinds():
+    with pytest.raises(ValueError, match="must be a permutation"):
+        permute(sae, torch.arange(8))
+    with pytest.raises(ValueError, match="must be a permutation"):
+        permute(sae, torch.arange(9).float())
+    assert torch.equal(permute(sae, list(range(9))[::-1]).b_enc, sae.b_enc.flip(0))
+    with pytest.raises(ValueError, match="scales are not positive"):
+        rescale(sae, -1.0)
+    with pytest.raises(ValueError, match="shares of the latents"):
+        planted(sae, replaced=0.8, dead=0.5)
+    with pytest.raises(ValueError, match="an index is an int64 tensor"):
+        Match(torch.tensor([0.0, 1.0]), 2, torch.zeros(2))
+
+
+def test_layers_are_read_from_names():
+    assert [layer_of(n) for n in ("blocks.7.hook_resid_post", "layer_20/width_16k/average_l0_71", "layer-3", "layers.11.mlp", "L4", "width_16k")] == [7, 20, 3, 11, 4, None]
+
+
+def test_a_suite_with_several_saes_a_layer_asks_for_a_pattern(tmp_path):
+    for width in ("16k", "65k"):
+        for layer in (1, 2):
+            folder_of(tmp_path / f"layer_{layer}" / f"width_{width}")
+    with pytest.raises(UsageError, match=r"several SAEs for layer 1; choose with pattern=, one of: layer_\{layer\}/width_16k, layer_\{layer\}/width_65k"):
+        load_suite(tmp_path)
+    assert load_suite(tmp_path, "layer_{layer}/width_65k").layers == [1, 2]
+    with pytest.raises(UsageError, match="no SAE with a layer number for pattern"):
+        load_suite(tmp_path, "layer_{layer}/width_1m")
+    assert by_layer(["layer_1/a_5", "layer_2/a_7"], "layer_{layer}/a_*", "x") == {1: "layer_1/a_5", 2: "layer_2/a_7"}
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UsageError, match="no SAE with a layer number"):
+        load_suite(tmp_path / "nothing")
+
+
+def test_names_that_do_not_exist(tmp_path):
+    with pytest.raises(UnknownName, match="closest: gemma-scope-2b-pt-res"):
+        load_sae("gemma-scope-2b-pt-rez", "layer_1/width_16k/canonical")
+    with pytest.raises(UnknownName, match="closest: layer_20/width_16k/canonical"):
+        load_sae("gemma-scope-2b-pt-res-canonical", "layer_20/width_16k/canonica")
+    with pytest.raises(FileNotFoundError, match="holds neither cfg.json nor params.npz"):
+        load_sae(tmp_path)
+    with pytest.raises(ValueError, match="saved as a .safetensors file"):
+        save_sae(sae, tmp_path / "sae.pt")

@@ -1,0 +1,118 @@
+"""The house rules: what is generated is what the notebooks say, layers import downwards, notebooks run and read well."""
+import ast
+import filecmp
+import json
+import os
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+import saematch
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+MODULES = [nb for nb in NOTEBOOKS if re.match(r"0\d", nb.name)]
+
+
+def cells(nb, kind=None):
+    return [c for c in json.loads(nb.read_text())["cells"] if kind in (None, c["cell_type"])]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def module_of(nb):
+    found = [m[1] for c in cells(nb, "code") if (m := re.match(r"#\| default_exp (\w+)", source(c)))]
+    assert len(found) == 1, f"{nb.name} must name its module once"
+    return found[0]
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_notebook_runs_from_top_to_bottom(nb):
+    code = f"import sys; from pathlib import Path; from nbdev.test import test_nb; sys.exit(not test_nb(Path({str(nb)!r}), ['slow', 'gpu', 'lm'])[0])"
+    env = {**os.environ, "MPLBACKEND": "agg"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=nb.parent, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.build
+def test_what_is_generated_is_what_the_notebooks_say(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "tools" / "build.py", "--into", tmp_path / "house"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    compared = 0
+    for folder, pattern in (("saematch", "*.py"), ("tests", "*.py"), ("nbs", "*.ipynb"), ("nbs/images", "*"), (".", "README.md")):
+        ours, built = ({p.name for p in (base / folder).glob(pattern)} for base in (ROOT, tmp_path / "house"))
+        assert ours == built, f"{folder}: only here {ours - built}, only rebuilt {built - ours}; run tools/build.py"
+        for name in ours:
+            assert filecmp.cmp(ROOT / folder / name, tmp_path / "house" / folder / name, shallow=False), f"{folder}/{name} differs from its notebook; run tools/build.py"
+            compared += 1
+    assert compared > 30
+
+
+def test_a_module_imports_only_lower_ones():
+    order = [module_of(nb) for nb in MODULES]
+    for k, name in enumerate(order):
+        tree = ast.parse((ROOT / "saematch" / f"{name}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saematch"):
+                used = [node.module.split(".")[1]] if "." in node.module else [a.name for a in node.names if a.name in order]
+                assert all(order.index(u) < k for u in used), f"{name} imports {used}, which is not below it"
+            assert not (isinstance(node, ast.ImportFrom) and any(a.name == "*" for a in node.names)), f"{name} star-imports"
+
+
+def test_the_public_surface():
+    assert set(saematch.__all__) <= set(dir(saematch)) and len(saematch.__all__) <= 16
+    for name in saematch.__all__:
+        value = getattr(saematch, name)
+        assert callable(value) and value.__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match="no attribute 'matching'"):
+        saematch.matching
+
+
+def test_functions_win_over_modules_of_their_name():
+    code = ("import saematch.match, saematch.fold, saematch; from saematch import fold, match; from saematch.match import Match\n"
+            "assert all(callable(f) and not hasattr(f, '__path__') and type(f).__name__ == 'function' for f in (saematch.match, saematch.fold, match, fold))")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_kept_for_readers(nb):
+    content = json.loads(nb.read_text())
+    assert content["metadata"]["kernelspec"]["name"] == "python3" and content["metadata"]["kernelspec"].get("language", "python") == "python"
+    first = source(content["cells"][0])
+    assert content["cells"][0]["cell_type"] == "markdown" and re.match(r"# .+\n\n> .+", first), "title and one-line subtitle first"
+    shown = 0
+    for c in cells(nb, "code"):
+        for out in c["outputs"]:
+            assert out["output_type"] != "error", f"{nb.name} is committed with an error"
+            shown += 1
+        assert not re.search(r"(?<![\w.])/(root|home|tmp|work|Users)/", source(c) + json.dumps([o.get("text", o.get("data", {}).get("text/plain", "")) for o in c["outputs"]])), f"{nb.name} shows a path of a machine"
+        if "#| export" in source(c):
+            assert len(source(c).splitlines()) <= 40, f"{nb.name}: a cell too long to teach\n{source(c)[:80]}"
+    assert shown > 2 and nb.stat().st_size < 300_000 and len(content["cells"]) <= 100
+
+
+def test_links_lead_somewhere():
+    pages = [(p, p.read_text()) for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md"), *ROOT.glob("*/*/*/README.md")) if ".venv" not in p.parts]
+    pages += [(nb, "\n".join(source(c) for c in cells(nb, "markdown"))) for nb in NOTEBOOKS]
+    for page, text in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+            if not re.match(r"https?:|attachment:", target):
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_one_version_everywhere():
+    ini = ConfigParser(delimiters=["="], interpolation=None)
+    ini.read(ROOT / "settings.ini")
+    version = ini["DEFAULT"]["version"]
+    assert version == saematch.__version__ and f"version: {version}\n" in (ROOT / "CITATION.cff").read_text() and f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_embedded_suite_is_small_enough_to_ship():
+    assert sum(p.stat().st_size for p in (ROOT / "saematch" / "suites").rglob("*") if p.is_file()) <= 35 * 2**20
