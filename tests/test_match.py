@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.match import METHODS, dense, sort_matched, mutual, greedy, identity, random, Match, check_index, match, scatter, compose
+from saematch.match import BLIND, METHODS, dense, sort_matched, mutual, greedy, identity, random, Match, check_index, match, scatter, compose
 
 
 import tempfile
