@@ -6,7 +6,7 @@
 __all__ = ['VARIANTS', 'parse_layers', 'Options', 'plan', 'provenance', 'claim', 'load_done', 'match_all', 'run', 'collect',
            'write_results']
 
-# %% ../nbs/08_run.ipynb #1612900f
+# %% ../nbs/08_run.ipynb #8c652388
 import json
 import os
 import platform
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -184,7 +185,7 @@ def run(
     write_results(out, tables, summary, record)
     return summary
 
-# %% ../nbs/08_run.ipynb #acdaf0ca
+# %% ../nbs/08_run.ipynb #af840a7c
 def collect(suite: Suite, matches: dict, layers: list) -> dict:  # name -> table
     "All tables of a run, from its matches."
     adjacent = list(zip(layers, layers[1:]))
@@ -193,7 +194,8 @@ def collect(suite: Suite, matches: dict, layers: list) -> dict:  # name -> table
     return dict(pairs=pairs, growth=growth(suite, layers), mse=report.mse_table(suite, matches), agreement=report.agreement_table(matches, layers),
                 lineages=report.lineage_table(pairs, layers), suite=replace(suite, sources={l: suite.sources[l] for l in layers}).frame(),
                 costs={name[a, b]: matches[a, b, "direct"].cost.numpy() for a, b in adjacent},
-                chance={name[a, b]: matches[a, b, "random"].cost.numpy() for a, b in adjacent})
+                chance={name[a, b]: matches[a, b, "random"].cost.numpy() for a, b in adjacent},
+                chance_cosine=float(np.nanmedian(np.concatenate([report.decoder_cosine(suite[a], suite[b], matches[a, b, "random"]) for a, b in adjacent]))))
 
 
 def write_results(out: Path, tables: dict, summary: dict, record: dict):
