@@ -13,7 +13,7 @@ import traceback
 
 from . import __version__
 
-# %% ../nbs/09_cli.ipynb #b450d261
+# %% ../nbs/09_cli.ipynb #28b69acd
 def match_options(p: argparse.ArgumentParser):
     "The options that `saematch run` and `saematch match` share: those of `saematch.match`."
     p.add_argument("--weights", default="all", choices=["all", "encoder", "decoder", "bias"], help="which weights are compared (default: all)")
@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     p = sub.add_parser("info", help="say what an SAE or a suite is")
     p.add_argument("source", metavar="SAE|SUITE", help="in any of the ways of run and match")
     p.add_argument("--pattern", help="which SAE of each layer, for suites with several")
+    for p in sub.choices.values():
+        p.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the full traceback of an error")
     return top
 
 # %% ../nbs/09_cli.ipynb #4069aa25
@@ -68,12 +70,19 @@ def cmd_run(suite, layers, pattern, out, overwrite, jobs, **options):
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
-# %% ../nbs/09_cli.ipynb #c44971e3
+# %% ../nbs/09_cli.ipynb #9796c465
 def cmd_match(a, b, out, top, **options):
-    from saematch.io import load_sae
+    from pathlib import Path
+
+    from saematch.io import check_target, load_sae
     from saematch.match import match
-    if out is not None and not out.endswith(".safetensors"):
-        raise_usage(f"--out {out}: a match is saved as a .safetensors file")
+    if top < 0:
+        raise_usage(f"--top must be 0 or more, not {top}")
+    if out is not None:
+        out = os.path.expanduser(out)
+        if not out.endswith(".safetensors"):
+            raise_usage(f"--out {out}: a match is saved as a .safetensors file")
+        check_target(Path(out), "saematch.match")
     m = match(load_sae(a), load_sae(b), **options)
     say(m._repr_markdown_())
     if top > 0:

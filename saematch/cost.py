@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'BALANCES', 'blocks', 'check_memory', 'cost_matrix', 'pair_cost', 'random_pair_cost', 'block_weights',
-           'descriptors', 'check_pair', 'balance_factor', 'block_shares']
+           'descriptors', 'check_pair', 'one_convention', 'balance_factor', 'block_shares']
 
 # %% ../nbs/03_cost.ipynb #1e156a0e
 import os
@@ -34,7 +34,7 @@ def check_memory(n: int, m: int):
         raise MemoryError(f"the cost matrix of {n:,} x {m:,} latents needs {need / 2**30:,.1f} GiB, this machine has {have / 2**30:,.1f}; "
                           "match a part with sae.select(...), or use a larger machine")
 
-# %% ../nbs/03_cost.ipynb #089a4dee
+# %% ../nbs/03_cost.ipynb #15525ab9
 def cost_matrix(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "m D"],
@@ -44,7 +44,7 @@ def cost_matrix(
         raise ValueError(f"descriptors must be [n, D] and [m, D], they are {list(X.shape)} and {list(Y.shape)}")
     check_memory(X.shape[0], Y.shape[0])
     X, Y = X.double(), Y.double()
-    centre = (X.mean(0) + Y.mean(0)) / 2
+    centre = torch.cat([X, Y]).median(dim=0).values
     X, Y = X - centre, Y - centre
     cost = torch.addmm(X.square().sum(1, keepdim=True), X, Y.T, alpha=-2)
     return cost.add_(Y.square().sum(1)).clamp_(min=0)
@@ -59,7 +59,7 @@ def pair_cost(
     cost = (X.double() - Y.double()[index.clamp(min=0)]).square().sum(1)
     return cost.masked_fill(index < 0, float("nan"))
 
-# %% ../nbs/03_cost.ipynb #32b2fa57
+# %% ../nbs/03_cost.ipynb #817da71c
 def random_pair_cost(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "m D"],
@@ -77,13 +77,13 @@ def block_weights(
     "Which blocks count and how much. Raises ValueError for unknown blocks and weights that are not positive."
     if isinstance(weights, str):
         weights = dict.fromkeys(BLOCKS, 1.0) if weights == "all" else {weights: 1.0}
-    if not weights or any(name not in BLOCKS for name in weights):
+    if not isinstance(weights, dict) or not weights or any(name not in BLOCKS for name in weights):
         raise ValueError(f"weights must be 'all', one of {', '.join(BLOCKS)}, or a dictionary of those; got {weights!r}")
-    if any(not 0 < w < float("inf") for w in weights.values()):
+    if any(not (isinstance(w, (int, float)) and 0 < w < float("inf")) for w in weights.values()):
         raise ValueError(f"the weight of a block must be positive and finite, got {weights!r}; leave a block out instead of giving it 0")
     return weights
 
-# %% ../nbs/03_cost.ipynb #40f5e718
+# %% ../nbs/03_cost.ipynb #da43b750
 BALANCES = ("sum", "entry", "block")
 
 
@@ -105,8 +105,7 @@ def descriptors(
     for what, value, known in (("metric", metric, ("sqeuclidean", "cosine")), ("balance", balance, BALANCES)):
         if value not in known:
             raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r}")
-    if a.apply_b_dec_to_input != b.apply_b_dec_to_input:  # their biases would mean different things
-        a, b = absorb_b_dec(a), absorb_b_dec(b)
+    a, b = one_convention(a, b)
     a, b = (fold_thresholds(s) if fold else s for s in (a, b))
     A, B, parts = blocks(a), blocks(b), []
     for name, weight in block_weights(weights).items():
@@ -118,7 +117,7 @@ def descriptors(
     check_finite("the descriptors of A", X), check_finite("the descriptors of B", Y)
     return X, Y
 
-# %% ../nbs/03_cost.ipynb #aec5bc6b
+# %% ../nbs/03_cost.ipynb #51337655
 def check_pair(a: SAE, b: SAE):
     "Raise TypeError or ValueError unless the two SAEs live in one space."
     for name, s in (("A", a), ("B", b)):
@@ -127,6 +126,11 @@ def check_pair(a: SAE, b: SAE):
     if a.d_model != b.d_model:
         raise ValueError(f"the SAEs read hidden states of different width: d_model is {a.d_model} in A and {b.d_model} in B, "
                          "so no weight of one can be compared with a weight of the other; are they of the same model?")
+
+
+def one_convention(a: SAE, b: SAE) -> tuple[SAE, SAE]:
+    "If only one of the SAEs subtracts b_dec from its input, their biases mean different things: write both without it."
+    return (a, b) if a.apply_b_dec_to_input == b.apply_b_dec_to_input else (absorb_b_dec(a), absorb_b_dec(b))
 
 
 def balance_factor(

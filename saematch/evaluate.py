@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['weight_mse', 'agreement', 'growth']
 
-# %% ../nbs/06_evaluate.ipynb #eea8a2fd
+# %% ../nbs/06_evaluate.ipynb #8b006459
 import pandas as pd
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from .cost import BLOCKS, blocks, check_pair, pair_cost
+from .cost import BLOCKS, blocks, check_pair, one_convention, pair_cost
 from .fold import fold
 from .io import Suite
 from .match import Match
 from .sae import SAE
 
-# %% ../nbs/06_evaluate.ipynb #b1972c5b
+# %% ../nbs/06_evaluate.ipynb #51dc1ba9
 def weight_mse(
     a: SAE,
     b: SAE,
@@ -27,6 +27,7 @@ def weight_mse(
     check_pair(a, b)
     if not (index >= 0).any():
         raise ValueError("no latent is matched, so there is no error to average")
+    a, b = one_convention(a, b)
     A, B = blocks(fold(a)), blocks(fold(b))
     cost = {name: pair_cost(A[name], B[name], index.to(a.device)).nanmean().item() for name in BLOCKS}
     columns = {name: A[name].shape[1] for name in BLOCKS}

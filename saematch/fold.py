@@ -12,7 +12,7 @@ import torch
 
 from .sae import SAE, rescale
 
-# %% ../nbs/02_fold.ipynb #5a605a2b
+# %% ../nbs/02_fold.ipynb #397e7c42
 def fold(
     sae: SAE,  # JumpReLU autoencoder
     on_nonpositive: str = "raise",  # "raise", or "keep" latents whose threshold is not positive in their own units
@@ -20,11 +20,11 @@ def fold(
     "Absorb the thresholds into the weights (eq. 4). Raises ValueError for thresholds that are not positive."
     if on_nonpositive not in ("raise", "keep"):
         raise ValueError(f"on_nonpositive must be 'raise' or 'keep', not {on_nonpositive!r}")
-    bad = sae.threshold <= 0
+    bad = ~((sae.threshold > 0) & torch.isfinite(1 / sae.threshold))
     if bad.any() and on_nonpositive == "raise":
         first = ", ".join(f"latent {i} ({sae.threshold[i]:g})" for i in bad.nonzero()[:3, 0].tolist())
         raise ValueError(
-            f"{int(bad.sum())} of {sae.d_sae} thresholds are zero or negative, so they cannot be a unit: {first}"
+            f"{int(bad.sum())} of {sae.d_sae} thresholds are zero or negative (or too small to divide by), so they cannot be a unit: {first}"
             f"{', ...' if bad.sum() > 3 else ''}. Drop these latents with sae.select(sae.threshold > 0), or leave them in their "
             "own units with fold(sae, on_nonpositive='keep')")
     one = torch.ones_like(sae.threshold)

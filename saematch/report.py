@@ -169,7 +169,7 @@ def next_layer(pairs: pd.DataFrame) -> dict:  # layer -> the next one in the run
     layers = sorted({*pairs.layer_a, *pairs.layer_b})
     return dict(zip(layers, layers[1:]))
 
-# %% ../nbs/07b_report.ipynb #02a84f9f
+# %% ../nbs/07b_report.ipynb #adfb4e30
 def write_report(
     path: str | Path,  # report.html
     tables: Mapping,  # growth, mse, agreement, pairs, lineages, suite
@@ -182,7 +182,7 @@ def write_report(
     wide = adjacent.pivot_table(index="method", columns="block", values="relative", sort=False)[["all", *BLOCKS]].sort_values("all").reset_index().rename_axis(columns=None)
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string((files("saematch") / "report.html.j2").read_text(encoding="utf-8"))
     html = page.render(findings=findings(tables), provenance={k: v if isinstance(v, str) else json.dumps(v) for k, v in provenance.items()},
-                       images={k: (base64.b64encode(data).decode(), caption) for k, (data, caption) in images.items()}, title=provenance["suite"],
+                       images={k: (base64.b64encode(data).decode(), caption) for k, (data, caption) in images.items()}, title=provenance["suite"], folded=provenance["options"]["fold"],
                        tables=dict(mse=table(wide), lineages=table(tables["lineages"]), suite=table(tables["suite"].reset_index())))
     with atomic(path) as tmp:
         tmp.write_text(html, encoding="utf-8")

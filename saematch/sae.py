@@ -173,13 +173,16 @@ def permute(self: SAE, index: Int64[Tensor, " d_sae"]) -> SAE:
     "Latent i becomes latent index[i]: see `saematch.permute`."
     return permute(self, index)
 
-# %% ../nbs/00_sae.ipynb #220d592d
+# %% ../nbs/00_sae.ipynb #e72f263e
 def rescale(
     sae: SAE,
     scale: Float[Tensor, " d_sae"] | float,  # s > 0: activation i is multiplied by scale[i]
 ) -> SAE:  # same function, latents in other units
     "Measure each latent in other units. Raises ValueError if a scale is not positive and finite."
-    s = torch.as_tensor(scale, dtype=sae.dtype, device=sae.device).expand(sae.d_sae)
+    s = torch.as_tensor(scale, dtype=sae.dtype, device=sae.device)
+    if s.dim() > 1 or s.numel() not in (1, sae.d_sae):
+        raise ValueError(f"scale must be one number or one for each of the {sae.d_sae} latents, it has shape {list(s.shape)}")
+    s = s.expand(sae.d_sae)
     bad = ~((s > 0) & torch.isfinite(s))
     if bad.any():
         raise ValueError(f"{int(bad.sum())} of {sae.d_sae} scales are not positive and finite; the first is latent "
@@ -196,7 +199,7 @@ def rescale(self: SAE, scale: Float[Tensor, " d_sae"] | float) -> SAE:
     "Activation i is multiplied by scale[i]: see `saematch.rescale`."
     return rescale(self, scale)
 
-# %% ../nbs/00_sae.ipynb #589d48dc
+# %% ../nbs/00_sae.ipynb #6dd50f94
 @patch
 def select(
     self: SAE,
@@ -204,6 +207,8 @@ def select(
 ) -> SAE:  # an SAE of the kept latents
     "Keep some of the latents. The rest no longer contributes to the reconstruction."
     keep = torch.as_tensor(keep, device=self.device)
+    if keep.dim() != 1 or (keep.dtype == torch.bool and len(keep) != self.d_sae):
+        raise ValueError(f"keep must be a list of latents or a mask of {self.d_sae} values, it has shape {list(keep.shape)}")
     keep = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
     return replace(self, **{k: getattr(self, k).index_select(axis, keep) for k, (axis, _) in LATENT.items()})
 

@@ -42,7 +42,8 @@ def test_every_parameter_is_missed_and_its_shape_checked(name, tmp_path):
 
 def test_configurations_that_would_be_computed_differently(tmp_path):
     for cfg, says in [(dict(architecture="gated"), "architecture 'gated' is not supported"), (dict(normalize_activations="expected_average_only_in"), "fold it into the weights first"),
-                      (dict(reshape_activations="hook_z"), "reshape_activations is 'hook_z'"), (dict(d_sae=10), "cfg.json says d_in=6, d_sae=10, the tensors say 6, 9")]:
+                      (dict(reshape_activations="hook_z"), "reshape_activations is 'hook_z'"), (dict(apply_b_dec_to_input="false"), "apply_b_dec_to_input must be true or false"), (dict(metadata=[1]), "metadata must be an object"),
+                      (dict(d_sae=10), "cfg.json says d_in=6, d_sae=10, the tensors say 6, 9")]:
         with pytest.raises(ValueError, match=says):
             load_sae(folder_of(tmp_path / "cfg", **cfg))
     (tmp_path / "cfg" / "cfg.json").write_text("{not json")
@@ -107,6 +108,10 @@ def test_indices_and_scales_of_other_kinds():
     with pytest.raises(ValueError, match="must be a permutation"):
         permute(sae, torch.arange(9).float())
     assert torch.equal(permute(sae, list(range(9))[::-1]).b_enc, sae.b_enc.flip(0))
+    for call in (lambda: rescale(sae, torch.ones(8)), lambda: sae.select(torch.ones(8, dtype=torch.bool)), lambda: sae.select(torch.ones(9, 2, dtype=torch.bool)),
+                 lambda: descriptors(sae, sae, weights=["encoder"]), lambda: descriptors(sae, sae, weights={"encoder": "1"})):
+        with pytest.raises(ValueError, match="scale must be|keep must be|weights must be|weight of a block"):
+            call()
     with pytest.raises(ValueError, match="scales are not positive"):
         rescale(sae, -1.0)
     with pytest.raises(ValueError, match="shares of the latents"):
@@ -116,7 +121,7 @@ def test_indices_and_scales_of_other_kinds():
 
 
 def test_layers_are_read_from_names():
-    assert [layer_of(n) for n in ("blocks.7.hook_resid_post", "layer_20/width_16k/average_l0_71", "layer-3", "layers.11.mlp", "L4", "width_16k")] == [7, 20, 3, 11, 4, None]
+    assert [layer_of(n) for n in ("blocks.7.hook_resid_post", "layer_20/width_16k/average_l0_71", "layer_3/width_16k/l0_53", "layer-3", "layers.11.mlp", "L4", "width_16k")] == [7, 20, 3, 3, 11, 4, None]
 
 
 def test_a_suite_with_several_saes_a_layer_asks_for_a_pattern(tmp_path):
@@ -143,3 +148,19 @@ def test_names_that_do_not_exist(tmp_path):
         load_sae(tmp_path)
     with pytest.raises(ValueError, match="saved as a .safetensors file"):
         save_sae(sae, tmp_path / "sae.pt")
+
+
+def test_garbage_named_npz_and_symlinked_folders(tmp_path):
+    (tmp_path / "params.npz").write_text("<html>404</html>")
+    with pytest.raises(ValueError, match="is no .npz archive"):
+        load_sae(tmp_path / "params.npz")
+    folder_of(tmp_path / "store" / "x")
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "layer_3").symlink_to(tmp_path / "store" / "x")
+    assert load_suite(tmp_path / "suite").layers == [3]
+
+
+def test_info_keys_that_are_also_arguments_survive_the_disk(tmp_path):
+    from dataclasses import replace
+    save_sae(replace(sae, info=dict(dtype="x", device="y", tensors=1, apply_b_dec_to_input=2)), tmp_path / "a.safetensors")
+    assert load_sae(tmp_path / "a.safetensors").info["tensors"] == 1

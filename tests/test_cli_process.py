@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -93,9 +94,11 @@ def test_info_of_an_sae_and_of_a_suite(suite, here):
     (["run", "--suite", "smollm2-135m-rezid"], 2, "closest: smollm2-135m-resid"),
     (["run", "--layers", "19-14"], 2, "reversed: write 14-19"),
     (["run", "--layers", "14"], 2, "two layers at least"),
-    (["run", "--layers", "14-99"], 2, "unknown layer '20'"),
+    (["run", "--layers", "14-99"], 2, "unknown layer '99'"),
     (["run", "--layers", "all"], 2, "cannot be read"),
     (["run", "--jobs", "0"], 2, "--jobs must be at least 1"),
+    (["run", "--layers", "14-99999999999999"], 2, "unknown layer '99999999999999'"),
+    (["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_15", "--top", "-1"], 2, "--top must be 0 or more"),
     (["run", "--method", "best"], 2, "invalid choice"),
     (["match", "nowhere/a", "nowhere/b"], 2, "unknown release 'nowhere'"),
     (["match", "no.safetensors", "no.safetensors"], 2, "no such SAE: no.safetensors"),
@@ -188,6 +191,7 @@ def test_widths_may_differ_but_not_d_model(tmp_path, here):
 
 def test_a_terminal_sees_a_progress_bar(suite, tmp_path):
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
     process = subprocess.Popen([*SAEMATCH, "run", "--suite", suite, "--out", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     seen = b""
@@ -197,3 +201,69 @@ def test_a_terminal_sees_a_progress_bar(suite, tmp_path):
     except OSError:  # the terminal closes with the process
         pass
     assert process.wait(60) == 0 and b"matching: 100%" in seen
+
+
+def test_a_match_never_replaces_weights(suite, here):
+    weights = suite / "layer_2.safetensors"
+    before = weights.read_bytes()
+    code, _, stderr = here("match", weights, suite / "layer_3.safetensors", "--out", weights)
+    assert code == 2 and "is not replaced" in stderr and weights.read_bytes() == before
+
+
+def test_overwriting_leaves_nothing_of_the_other_run(suite, tmp_path):
+    out = tmp_path / "out"
+    run(suite, out=out)
+    run(suite, layers=[2, 3], out=out, overwrite=True)
+    assert {p.name for p in (out / "matches").iterdir()} == {"2-3"} and not (out / "figures" / "agreement.png").exists()
+
+
+def test_leftovers_of_a_killed_process_are_swept(suite, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (out / f".run.json.{dead.pid}.123.tmp").write_text("half")
+    run(suite, layers=[2, 3], out=out)
+    assert not [f for f in files(out) if f.endswith(".tmp")]
+
+
+def test_damaged_records_and_matches_are_noticed(suite, tmp_path):
+    out = tmp_path / "out"
+    first = run(suite, layers=[2, 3], out=out)
+    from safetensors.torch import save_file
+    save_file({"nothing": torch.ones(1)}, out / "matches" / "2-3" / "direct.safetensors", metadata={"format": "saematch.match/1"})
+    assert run(suite, layers=[2, 3], out=out)["mse"] == first["mse"]
+    for damage in ("[1]", "null", "{"):
+        (out / "run.json").write_text(damage)
+        with pytest.raises(UsageError, match="run.json is not"):
+            run(suite, layers=[2, 3], out=out)
+
+
+def test_what_cannot_end_well_does_not_begin(suite, tmp_path, here):
+    from saematch import SAE, load_sae
+    sae = load_sae(suite / "layer_3.safetensors")
+    bad = SAE(**{**sae.parameters(), "threshold": sae.threshold.index_fill(0, torch.tensor([7]), 0.0)})
+    save_sae(bad, suite / "layer_3.safetensors")
+    for option in ("--no-fold", "--seed=1"):
+        code, _, stderr = here("run", "--suite", suite, "--out", tmp_path / "out", option)
+        assert code == 1 and "layer 3" in stderr and "latent 7 (0)" in stderr and not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="metric must be one of"):
+        run(suite, layers=[2, 5], out=tmp_path / "out", metric="foo")
+    assert not (tmp_path / "out").exists()
+
+
+def test_home_folders_are_expanded(suite, tmp_path, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert here("run", "--suite", "~/my saes", "--layers", "2,3", "--out", "~/o")[0] == 0
+    assert (tmp_path / "o" / "pairs.parquet").is_file()
+
+
+def test_a_suite_is_shared_by_threads_and_not_by_its_copies(suite):
+    from concurrent.futures import ThreadPoolExecutor
+    from dataclasses import replace
+
+    from saematch import load_suite
+    s = load_suite(suite)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda k: s[s.layers[k % 4]].layer == s.layers[k % 4], range(200)))
+    assert replace(s, dtype=torch.float64)[2].dtype == torch.float64

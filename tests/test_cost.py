@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.cost import BLOCKS, BALANCES, blocks, check_memory, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, balance_factor, block_shares
+from saematch.cost import BLOCKS, BALANCES, blocks, check_memory, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, one_convention, balance_factor, block_shares
 
 
 from dataclasses import replace
@@ -48,6 +48,17 @@ def test_folded_descriptors_forget_the_units_and_unfolded_ones_do_not():
     X, _ = descriptors(a, b, metric="cosine")
     assert_close(X.norm(dim=1), torch.ones(9, dtype=X.dtype))
     units
+
+
+def test_one_enormous_row_does_not_spoil_the_others():
+    a = random_sae(32, 60, seed=0)
+    b, truth = planted(a, decoder_noise=1.2, encoder_noise=1.2, seed=1)
+    tiny = replace(b, threshold=b.threshold.index_fill(0, truth[:1], 1e-10))
+    X, Y = descriptors(a, tiny)
+    by_hand = (X[:, None] - Y[None]).square().sum(-1)
+    others = torch.arange(60) != truth[0]
+    assert_close(cost_matrix(X, Y)[:, others], by_hand[:, others], rtol=1e-9, atol=1e-9)
+    by_hand.max()
 
 
 def test_balanced_descriptors_do_not_depend_on_the_units_of_the_hidden_states():

@@ -8,7 +8,7 @@ from saematch.evaluate import weight_mse, agreement, growth
 
 from fastcore.test import expect_fail
 from torch.testing import assert_close
-from saematch.fold import fold
+from saematch.fold import absorb_b_dec, fold
 from saematch.match import Match, compose, match
 from saematch.sae import planted, random_sae, rescale
 
@@ -22,6 +22,8 @@ def test_mse_is_the_mean_over_entries():
     assert abs(got["decoder"] - by_hand) < 1e-12
     assert abs(got["all"] - match(a, b).objective / 9 / 13) < 1e-12
     assert weight_mse(a, rescale(a, 3.0), torch.arange(9))["all"] < 1e-24, "an SAE in other units is the same SAE"
+    flagged = random_sae(6, 9, seed=1, apply_b_dec_to_input=True)
+    assert weight_mse(flagged, absorb_b_dec(flagged), torch.arange(9))["all"] < 1e-24, "one function in two conventions"
     with expect_fail(ValueError, "no latent is matched"): weight_mse(a, b, torch.full((9,), -1))
     got
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.match import BLIND, METHODS, dense, sort_matched, mutual, greedy, identity, random, Match, check_index, match, scatter, compose
+from saematch.match import BLIND, METHODS, dense, sort_matched, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, scatter, compose
 
 
 import tempfile
@@ -34,6 +34,7 @@ def test_greedy_takes_the_cheapest_pair_first():
     assert torch.equal(greedy(cost), index)
     done = mutual(cost) >= 0
     assert torch.equal(greedy(cost)[done], mutual(cost)[done]) and 0 < done.sum() < 30
+    assert greedy(torch.ones(300, 300)).tolist() == list(range(300)), "nothing but ties"
     dict(mutual=int(done.sum()), greedy=int((index >= 0).sum()))
 
 

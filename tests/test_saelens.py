@@ -39,6 +39,13 @@ def test_an_object_of_saelens_computes_the_same():
     assert ours.W_dec.abs().min() > 0, "a copy, not a view"
 
 
+def test_negative_thresholds_mean_what_saelens_means():
+    theirs, x = saelens_object(), 2 * torch.randn(50, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        theirs.threshold[:5] = -1.0
+        assert_close(SAE.from_saelens(theirs).encode(x), theirs.encode(x))
+
+
 def test_other_architectures_are_refused_by_name():
     with pytest.raises(ValueError, match="architecture 'standard' is not supported"):
         SAE.from_saelens(saelens_object("standard"))
