@@ -155,7 +155,7 @@ def load_done(
         return None  # not there, or damaged: it will be computed
     return m if m.info.get("key") == key else None
 
-# %% ../nbs/08_run.ipynb #ce4417bd
+# %% ../nbs/08_run.ipynb #b248dbb7
 def match_all(
     suite: Suite,
     tasks: dict,  # of plan
@@ -174,6 +174,7 @@ def match_all(
     def one(task, options):
         a, b, _ = task
         if load_done(where(*task), keys[task]) is None:
+            where(*task).unlink(missing_ok=True)  # damaged, or of other weights
             m = match(suite[a], suite[b], **asdict(options))
             replace(m, info={**m.info, "key": keys[task]}).save(where(*task))
         return task
