@@ -9,7 +9,7 @@ __all__ = ['ARCHITECTURES', 'UsageError', 'NoSAE', 'UnknownName', 'unknown', 'at
            'saelens_releases', 'save_sae', 'load_saematch', 'load_sae', 'Suite', 'fingerprint', 'by_layer',
            'load_suite']
 
-# %% ../nbs/01_io.ipynb #e987aa83
+# %% ../nbs/01_io.ipynb #05eee3ca
 import difflib
 import errno
 import hashlib
@@ -28,7 +28,6 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 import torch
 from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
@@ -165,7 +164,7 @@ def from_tensors(
     return SAE(**params, apply_b_dec_to_input=bool(apply_b_dec_to_input),
                info={"source": source, **{k: v for k, v in info.items() if v is not None}})
 
-# %% ../nbs/01_io.ipynb #908931c3
+# %% ../nbs/01_io.ipynb #47f6dbdf
 def layer_of(
     text: str,  # a hook name, a path or an SAE id
 ) -> int | None:
@@ -173,7 +172,7 @@ def layer_of(
     found = re.findall(r"(?:layers?[_.-]?|blocks\.|(?:^|/)l(?!\d+_))(\d+)", text, flags=re.IGNORECASE)
     return int(found[-1]) if found else None
 
-
+# %% ../nbs/01_io.ipynb #24de5f31
 def check_target(path: Path, kind: str):
     "Raise UsageError if a file is in the way that is not of the kind to be written: weights must not be lost to a match."
     if path.exists():
@@ -195,7 +194,7 @@ def read_json(path: Path) -> dict:
         raise ValueError(f"{path} is not a JSON object but a {type(cfg).__name__}; write or download it again")
     return cfg
 
-
+# %% ../nbs/01_io.ipynb #07aa931d
 def check_config(cfg: Mapping, source: str):
     "Raise ValueError if a SAELens configuration describes something `SAE` would compute differently."
     if (arch := cfg.get("architecture", "standard")) not in ARCHITECTURES:
@@ -377,10 +376,12 @@ class Suite(Mapping):
     def __repr__(self): return f"Suite({self.name!r}, layers={list(self)})"
     layers = property(lambda self: list(self), doc="the layers, ascending")
 
-# %% ../nbs/01_io.ipynb #9a9fb274
+# %% ../nbs/01_io.ipynb #9d217e62
 @patch
-def frame(self: Suite) -> pd.DataFrame:  # one row a layer
+def frame(self: Suite) -> "pd.DataFrame":  # one row a layer
     "Load each SAE once and tabulate what it is: sizes, thresholds, norms."
+    import pandas as pd  # takes a second, and matching needs none
+
     def row(sae):
         t, e, d = sae.threshold, sae.W_enc.norm(dim=0), sae.W_dec.norm(dim=1)
         return dict(hook=sae.info.get("hook_name", ""), latents=sae.d_sae, d_model=sae.d_model, threshold_min=t.min().item(),

@@ -6,29 +6,29 @@
 __all__ = ['BLIND', 'METHODS', 'dense', 'sort_matched', 'mutual', 'greedy', 'greedy_by_sorting', 'identity', 'random', 'Match',
            'check_index', 'match', 'scatter', 'compose']
 
-# %% ../nbs/05_match.ipynb #cf751cc6
+# %% ../nbs/05_match.ipynb #960a3f83
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import torch
 from fastcore.basics import patch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from safetensors.torch import save as safetensors_bytes
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .cost import cost_matrix, descriptors, pair_cost
 from .io import UsageError, atomic, check_target, read_safetensors
 from .sae import SAE
 
-# %% ../nbs/05_match.ipynb #759dfa07
+# %% ../nbs/05_match.ipynb #fa04f3e4
 def dense(
     cost: Float[Tensor, "n m"],
 ) -> Int64[Tensor, " n"]:
     "The assignment with the smallest total cost: SciPy's exact solver on the whole matrix, O(n^3) time and n m numbers."
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(cost.double().cpu().numpy())
     index = torch.full((cost.shape[0],), -1)
     index[torch.from_numpy(rows)] = torch.from_numpy(columns)
@@ -205,10 +205,12 @@ def compose(
     ac = Match(index, bc.d_b, torch.full(index.shape, float("nan"), dtype=torch.float64), info)
     return compose(ac, *more) if more else ac
 
-# %% ../nbs/05_match.ipynb #ec76ba89
+# %% ../nbs/05_match.ipynb #29c8ac94
 @patch
-def frame(self: Match) -> pd.DataFrame:  # one row for each latent of A
+def frame(self: Match) -> "pd.DataFrame":  # one row for each latent of A
     "Columns: latent_a, latent_b (-1 unmatched), cost, rank (0 for the cheapest pair; NaN where the cost is unknown)."
+    import pandas as pd
+
     cost = pd.Series(self.cost.numpy())
     return pd.DataFrame(dict(latent_a=range(len(self)), latent_b=self.index.numpy(), cost=cost, rank=cost.rank(method="first") - 1))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.run import VARIANTS, parse_layers, check_run, Options, plan, provenance, claim, load_done, match_all, run, collect, write_results
+from saematch.run import VARIANTS, parse_layers, check_run, Options, plan, provenance, claim, match_file, load_done, match_all, run, collect, write_results
 
 
 import json
