@@ -36,13 +36,16 @@ def timed(args, cwd):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    parser.add_argument("--no-main-job", action="store_true", help="imports and help only")
+    asked = parser.parse_args()
+    runs = asked.runs
     with tempfile.TemporaryDirectory() as folder:
         found = {name: [] for name in COMMANDS}
         for _ in range(runs):
             for name, args in COMMANDS.items():
                 found[name].append(timed(args, folder))
-        found["saematch run (embedded default)"] = [timed(["-m", "saematch", "run", "--out", f"out{k}"], folder) for k in range(max(1, runs // 2))]
+        if not asked.no_main_job:
+            found["saematch run (embedded default)"] = [timed(["-m", "saematch", "run", "--out", f"out{k}"], folder) for k in range(max(1, runs // 2))]
     print(f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {runs} runs ({max(1, runs // 2)} of the main job)\n")
     print("| | seconds | of `import torch` | peak MiB |\n| --- | --- | --- | --- |")
     torch_time = statistics.median(t for t, _ in found["import torch"])
