@@ -160,7 +160,7 @@ def load_done(
         return None  # not there, or damaged: it will be computed
     return m if m.info.get("key") == key else None
 
-# %% ../nbs/08_run.ipynb #088d4244
+# %% ../nbs/08_run.ipynb #c84f3f70
 def match_all(
     suite: Suite,
     tasks: dict,  # of plan
@@ -170,7 +170,7 @@ def match_all(
     progress: bool | None = None,  # None: a bar on a terminal, quiet elsewhere
 ) -> dict:  # (layer_a, layer_b, name) -> Match
     "Compute, or take from disk, every match of the plan."
-    jobs = jobs or (os.cpu_count() or 1 if max(suite[a].d_sae for a, _, _ in tasks) <= 8192 else 1)
+    jobs = jobs or (os.cpu_count() or 1 if max(suite[layer].d_sae for layer in {a for a, _, _ in tasks}) <= 8192 else 1)
     where = lambda a, b, name: match_file(out, a, b, name)
     keys = {(a, b, name): dict(a=hashes[str(a)], b=hashes[str(b)], **asdict(options)) for (a, b, name), options in tasks.items()}
 
