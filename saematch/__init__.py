@@ -12,6 +12,7 @@ import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .assign import assign, verify
     from .cost import descriptors
     from .fold import fold
     from .io import Suite, load_sae, load_suite, save_sae
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 _HOME = dict(
     SAE="sae", permute="sae", rescale="sae", random_sae="sae", planted="sae",
     load_sae="io", save_sae="io", load_suite="io", Suite="io",
-    fold="fold", descriptors="cost", match="match", Match="match", compose="match",
+    fold="fold", descriptors="cost", assign="assign", verify="assign", match="match", Match="match", compose="match",
 )
 __all__ = ["SAE", "Suite", "Match", "load_sae", "save_sae", "load_suite", "fold", "permute", "rescale", "random_sae",
-           "planted", "descriptors", "match", "compose"]
+           "planted", "descriptors", "assign", "verify", "match", "compose"]
 
 
 def __getattr__(name):
@@ -39,7 +40,7 @@ def __dir__():
 
 
 class _Package(types.ModuleType):
-    """Keep `saematch.match` and `saematch.fold` the functions: importing the submodules of the same names binds them here."""
+    """Keep `saematch.match`, `saematch.fold` and `saematch.assign` the functions: importing the submodules of the same names binds them here."""
 
     def __setattr__(self, name, value):
         if not (name in _HOME and isinstance(value, types.ModuleType)):

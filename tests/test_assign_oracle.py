@@ -1,0 +1,226 @@
+"""The assignment engine against SciPy's dense solver, on generated shapes, scales, ties and options."""
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from scipy.optimize import linear_sum_assignment
+
+import saematch.assign  # noqa: F401  (the module, beside the function of the same name)
+from saematch import assign, verify
+
+engine = __import__("sys").modules["saematch.assign"]
+
+
+def costs(X, Y, metric):
+    X, Y = X.double(), Y.double()
+    return (X[:, None] - Y).square().sum(2) if metric == "sqeuclidean" else -(X @ Y.T)
+
+
+def oracle(X, Y, metric="sqeuclidean", reject=None):
+    "The optimum by SciPy; a row that may stay unmatched gets a column of its own."
+    C = costs(X, Y, metric)
+    C = C.T if len(X) > len(Y) else C
+    if reject is not None:
+        C = torch.cat([C, torch.full((len(C), len(C)), float(reject), dtype=torch.float64)], 1)
+    i, j = linear_sum_assignment(C.numpy())
+    return float(C[i, j].sum())
+
+
+def close(a, X, Y, metric, reject):
+    C = costs(X, Y, metric)
+    best, size = oracle(X, Y, metric, reject), float(C.abs().max()) * min(C.shape)
+    assert a.optimal, a
+    assert abs(a.objective - best) <= 1e-6 * abs(best) + 1e-11 * size, (a, best)
+    assert a.bound <= best + 1e-11 * size
+    assert a.gap <= 1e-6 * a.scale + 1e-11 * size
+    assert verify(X, Y, a)["gap"] <= 1e-6 * a.scale + 1e-11 * size
+    assert (a.u[:, None] + a.v <= C + 1e-10 * float(C.abs().max()) + 1e-300).all()
+    if reject is None:
+        assert int((a.index >= 0).sum()) == min(C.shape)
+
+
+KINDS = ("normal", "integers", "few values", "copies", "some zero rows", "all equal", "hub", "clusters", "line", "same as X", "almost X")
+
+
+def descriptors(kind, n, m, D, seed):
+    g = torch.Generator().manual_seed(seed)
+    X, Y = torch.randn(n, D, generator=g), torch.randn(m, D, generator=g)
+    if kind == "integers":
+        X, Y = (3 * X).round(), (3 * Y).round()
+    elif kind == "few values":
+        X, Y = X.sign(), Y.sign()
+    elif kind == "copies":
+        X, Y = X[torch.randint(max(1, n // 5), (n,), generator=g)], Y[torch.randint(max(1, m // 3), (m,), generator=g)]
+    elif kind == "some zero rows":
+        X[: n // 2], Y[m // 3:] = 0, 0
+    elif kind == "all equal":
+        X, Y = torch.ones(n, D), torch.ones(m, D)
+    elif kind == "hub":
+        X[0], Y[-1] = X[0] * 1000, Y[-1] * 300
+    elif kind == "clusters":
+        X[: n // 3, 0] += 100
+        Y[: m // 2, 0] += 100
+    elif kind == "line":
+        X[:, 1:], Y[:, 1:] = X[:, 1:] * 1e-3, Y[:, 1:] * 1e-3
+    elif kind in ("same as X", "almost X"):
+        Y = X[torch.randint(n, (m,), generator=g)] if m > n else X[torch.randperm(n, generator=g)[:m]]
+        Y = Y + (1e-3 * torch.randn(Y.shape, generator=g) if kind == "almost X" else 0)
+    return X, Y
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(kind=st.sampled_from(KINDS), n=st.integers(1, 90), m=st.integers(1, 90), D=st.sampled_from((1, 2, 3, 8, 40, 130)), square=st.booleans(),
+       seed=st.integers(0, 10**6), scale=st.sampled_from((1e-6, 1.0, 1e6)), shift=st.sampled_from((0.0, 10.0)), double=st.booleans(),
+       metric=st.sampled_from(("sqeuclidean", "inner")), reject=st.sampled_from((None, None, 0.0, 0.3, 1.0)))
+def test_the_optimum_is_found_and_proven(kind, n, m, D, square, seed, scale, shift, double, metric, reject):
+    X, Y = descriptors(kind, n, n if square else m, D, seed)
+    X, Y = ((Z.double() if double else Z) * scale + shift * scale for Z in (X, Y))
+    if reject is not None:  # a share of the largest cost
+        reject = reject * float(costs(X, Y, metric).abs().max())
+    close(assign(X, Y, metric=metric, reject=reject), X, Y, metric, reject)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n, m, reject", [(600, 600, None), (500, 700, None), (700, 400, None), (500, 600, 0.2)])
+def test_larger_than_the_candidate_lists(kind, n, m, reject):
+    X, Y = descriptors(kind, n, m, 48, seed=1)
+    reject = None if reject is None else reject * float(costs(X, Y, "sqeuclidean").max())
+    close(assign(X, Y), X, Y, "sqeuclidean", None)
+    if reject is not None:
+        close(assign(X, Y, reject=reject), X, Y, "sqeuclidean", reject)
+
+
+# SciPy's own cases (scipy/optimize/tests/test_linear_assignment.py), as inner products with unit vectors
+@pytest.mark.parametrize("cost, expected", [
+    ([[400, 150, 400], [400, 450, 600], [300, 225, 300]], [150, 400, 300]),
+    ([[400, 150, 400, 1], [400, 450, 600, 2], [300, 225, 300, 3]], [150, 2, 300]),
+    ([[10, 10, 8], [9, 8, 1], [9, 7, 4]], [10, 1, 7]),
+    ([[10, 10, 8, 11], [9, 8, 1, 1], [9, 7, 4, 10]], [10, 1, 4]),
+])
+@pytest.mark.parametrize("sign", (1, -1))
+def test_cases_of_scipy(cost, expected, sign):
+    cost = sign * torch.tensor(cost, dtype=torch.float64)
+    for C in (cost, cost.T):
+        a = assign(-C, torch.eye(C.shape[1], dtype=torch.float64), metric="inner")
+        assert a.optimal and a.objective == pytest.approx(oracle(-C, torch.eye(C.shape[1]).double(), "inner"))
+        assert sign < 0 or a.objective == sum(expected)
+
+
+def test_the_paths_of_a_gpu_give_the_same_answer(monkeypatch):
+    "Dense sweeps, kept products and small tiles on the CPU: what CUDA does."
+    X, Y = descriptors("normal", 700, 700, 64, seed=3)
+    a, b, c = assign(X, Y), assign(X, Y, keep=True), assign(X, Y, keep=False)
+    assert torch.equal(a.index, b.index) and torch.equal(a.index, c.index)
+    settle = engine.settle
+    monkeypatch.setattr(engine, "settle", lambda nodes, s, t, length, dense: settle(nodes, s, t, length, True))
+    assert torch.equal(assign(X, Y).index, a.index)
+
+
+def test_running_out_of_gpu_memory_makes_tiles_smaller(monkeypatch):
+    X, Y = descriptors("normal", 600, 600, 64, seed=4)
+    seen, addmm, mm = [], torch.addmm, torch.mm
+
+    def small_only(*args, out=None, **kw):
+        if out is not None and out.numel() > 600 * 32:
+            seen.append(out.numel())
+            raise torch.cuda.OutOfMemoryError("pretended")
+        return addmm(*args, out=out, **kw) if out is not None else addmm(*args, **kw)
+
+    def no_room(*args, out=None, **kw):
+        raise torch.cuda.OutOfMemoryError("pretended")
+
+    expected = assign(X, Y).index
+    monkeypatch.setattr(torch, "addmm", small_only)
+    monkeypatch.setattr(torch, "mm", no_room)
+    monkeypatch.setattr(engine, "SMALLEST_TILE", 2**10)
+    a = assign(X, Y)
+    assert seen and a.optimal and torch.equal(a.index, expected)
+
+
+def test_the_same_input_gives_the_same_answer():
+    X, Y = descriptors("few values", 300, 300, 6, seed=5)
+    a, b = assign(X, Y), assign(X.clone(), Y.clone())
+    assert torch.equal(a.index, b.index) and torch.equal(a.v, b.v) and a.bound == b.bound
+
+
+def test_identical_rows_keep_their_order():
+    X, Y = descriptors("normal", 60, 60, 5, seed=6)
+    X[10:40], Y[20:50] = 0, 0
+    index = assign(X, Y).index
+    assert (index[10:40].diff() > 0).all()
+    back = index.argsort()
+    assert (back[20:50].diff() > 0).all()
+
+
+@pytest.mark.parametrize("when", ["propose", "price", "soft"])
+def test_ctrl_c_returns_the_best_so_far(monkeypatch, when):
+    X, Y = descriptors("clusters", 400, 400, 40, seed=7)
+    calls, original = [], getattr(engine.Search, when)
+
+    def interrupted(self, *args, **kw):
+        calls.append(1)
+        if len(calls) == (1 if when == "soft" else 2):
+            raise KeyboardInterrupt
+        return original(self, *args, **kw)
+
+    monkeypatch.setattr(engine.Search, when, interrupted)
+    a = assign(X, Y)
+    assert a.status == "interrupted" and not a.optimal
+    assert sorted(a.index.tolist()) == list(range(400))
+    assert verify(X, Y, a)["gap"] == pytest.approx(a.gap, rel=1e-6) and a.gap >= 0
+    assert a.bound <= oracle(X, Y) <= a.objective + 1e-9
+
+
+def test_limits_return_an_honest_gap():
+    X, Y = descriptors("clusters", 1500, 1500, 40, seed=8)
+    a = assign(X, Y, time_limit=1e-9)
+    assert a.status == "time limit" and a.gap > 0 and verify(X, Y, a)
+    loose = assign(X, Y, tol=0.5)
+    assert loose.status == "gap limit" and 0 <= loose.relative_gap <= 0.5 and verify(X, Y, loose)
+
+
+def test_the_products_are_full_float32_whatever_was_set_before():
+    X, Y = descriptors("normal", 300, 300, 64, seed=9)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        a = assign(X, Y)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert verify(X, Y, a)["relative_gap"] < 1e-9
+
+
+X2, Y2 = torch.ones(3, 2), torch.ones(4, 2)
+
+
+@pytest.mark.parametrize("args, kw, error, says", [
+    ((X2 * math.nan, Y2), {}, ValueError, "X"), ((X2, Y2 * math.inf), {}, ValueError, "Y"), ((X2, torch.ones(4, 3)), {}, ValueError, "cannot be compared"),
+    ((X2[:0], Y2), {}, ValueError, "at least one row"), ((X2, Y2[:, :0]), {}, ValueError, "X|at least one"), ((X2.tolist(), Y2), {}, TypeError, "tensor"),
+    ((X2.long(), Y2), {}, TypeError, "floating"), ((X2[0], Y2), {}, ValueError, "matrix"), ((X2, Y2), dict(reject=-1.0), ValueError, "reject"),
+    ((X2, Y2), dict(reject=math.nan), ValueError, "reject"), ((X2, Y2), dict(reject="no"), ValueError, "reject"), ((X2, Y2), dict(metric="cosine"), ValueError, "metric"),
+    ((X2, Y2), dict(tol=0), ValueError, "tol"), ((X2, Y2), dict(time_limit=-1), ValueError, "time_limit"), ((X2, Y2), dict(tol=math.nan), ValueError, "tol"),
+])
+def test_bad_input_is_named(args, kw, error, says):
+    with pytest.raises(error, match=says):
+        assign(*args, **kw)
+
+
+def test_too_little_memory_says_how_much_is_needed(monkeypatch):
+    X = torch.ones(2, 2)
+    monkeypatch.setattr(engine, "memory_needed", lambda n, m, D, keep=False, tile=0: 2**60 if keep else 10)
+    with pytest.raises(MemoryError, match="GiB.*leave out keep=True"):
+        assign(X, X, keep=True)
+    monkeypatch.setattr(engine, "memory_needed", lambda *a, **k: 2**60)
+    with pytest.raises(MemoryError, match="GiB, this machine has"):
+        assign(X, X)
+
+
+def test_a_certificate_of_other_descriptors_is_rejected():
+    X, Y = descriptors("normal", 50, 60, 8, seed=10)
+    a = assign(X, Y)
+    with pytest.raises(ValueError):
+        verify(X, Y + 0.1, a)
+    with pytest.raises(ValueError, match="must not be positive"):
+        verify(X, Y, replace(a, v=a.v + 1, u=a.u - 1))
