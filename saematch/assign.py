@@ -24,7 +24,7 @@ from torch import Tensor
 from .cost import random_pair_cost
 from .sae import check_finite
 
-# %% ../nbs/04_assign.ipynb #47b84c3c
+# %% ../nbs/04_assign.ipynb #edf78f6c
 @dataclass(frozen=True, eq=False, repr=False)
 class Assignment:
     """A one-to-one assignment of rows of X to rows of Y with a certificate: prices u, v that bound every assignment from below.
@@ -43,16 +43,25 @@ class Assignment:
     reject: float | None = None
     history: tuple = ()  # one dict for each step: stage, seconds, passes, edges, gap
 
-    gap = property(lambda self: self.objective - self.bound, doc="objective - bound: no assignment is better by more than this")
+    gap = property(lambda self: max(self.objective - self.bound, 0.0), doc="objective - bound: no assignment is better by more than this")
     relative_gap = property(lambda self: self.gap / self.scale if self.scale > 0 else 0.0, doc="gap / scale: 0 the optimum, 1 chance")
     optimal = property(lambda self: self.status == "optimal", doc="whether the relative gap is at most the tolerance asked for")
 
-# %% ../nbs/04_assign.ipynb #859252ee
+# %% ../nbs/04_assign.ipynb #94d074db
 @patch
 def __repr__(self: Assignment):
     matched = int((self.index >= 0).sum())
     return (f"Assignment({matched} of {len(self.u)} to {len(self.v)}, {self.status}, objective={self.objective:.6g}, "
             f"gap={self.gap:.2g} ({self.relative_gap:.1g} of what chance loses))")
+
+
+@patch
+def inverse(self: Assignment) -> Assignment:
+    "The same assignment from Y to X."
+    back = torch.full((len(self.v),), -1, dtype=torch.int64, device=self.index.device)
+    matched = self.index >= 0
+    back[self.index[matched]] = matched.nonzero()[:, 0]
+    return replace(self, index=back, u=self.v, v=self.u)
 
 
 @patch
@@ -89,11 +98,11 @@ def lowest(
         out.append((x.square().sum(1) if metric == "sqeuclidean" else 0) - top)
     return torch.cat(out)
 
-# %% ../nbs/04_assign.ipynb #fba13003
+# %% ../nbs/04_assign.ipynb #b6eb9753
 def verify(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "m D"],
-    assignment: Assignment,  # or anything with its fields, such as a Match made by "exact"
+    assignment: Assignment,
     tol: float = 1e-9,  # allowed disagreement, as a share of `scale`
 ) -> dict:  # objective, bound, gap, relative_gap, recomputed
     """Recompute an assignment's claims from the descriptors, in float64 over all n x m pairs.
@@ -104,9 +113,7 @@ def verify(
     check_descriptors(X, Y)
     a = assignment
     if len(X) > len(Y):
-        back = torch.full((len(Y),), -1).to(a.index.device)
-        back[a.index[a.index >= 0]] = (a.index >= 0).nonzero()[:, 0]
-        return verify(Y, X, replace(a, index=back, u=a.v, v=a.u), tol)
+        return verify(Y, X, a.inverse(), tol)
     n, m, matched, free = len(X), len(Y), a.index >= 0, len(X) < len(Y) or a.reject is not None
     used, u, v = a.index[matched], a.u.to(X.device), a.v.to(X.device)
     if (len(a.index), len(u), len(v)) != (n, n, m):
@@ -206,16 +213,18 @@ def slack(self: Costs, i, j, v) -> Float[Tensor, " k"]:
     product = 2 * self.gamma * self.kappa * self.nx[i] * self.ny[j]
     return product + 8 * self.eps * (self.a[i].abs() + self.nx[i].square() + self.b[j].abs() + self.ny[j].square() + v[j].abs())
 
-# %% ../nbs/04_assign.ipynb #2027a328
+# %% ../nbs/04_assign.ipynb #3551c19c
 @contextmanager
 def matmul_precision(fast: bool):
     "Full float32 products, or whatever the device can do fast (TF32), restored afterwards."
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if fast else "highest")
+    before, wanted = torch.get_float32_matmul_precision(), "high" if fast else "highest"
+    if before != wanted:
+        torch.set_float32_matmul_precision(wanted)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        if before != wanted:
+            torch.set_float32_matmul_precision(before)
 
 
 @patch
@@ -239,7 +248,7 @@ def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=Fals
             torch.add(w, self.kept[r][:, :m] if cols is None else self.kept[r][:, cols], alpha=alpha, out=z)
             z = z.addmm_(self.X[r, d:], self.Y[:m, d:].T, alpha=alpha) if ties else z
         else:
-            with matmul_precision(fast):
+            with matmul_precision(fast and self.device.type == "cuda"):
                 torch.addmm(w, self.X[r, :width], Y, alpha=alpha, out=z)
         share = z.numel() / self.n / self.m
         self.passes += share
@@ -369,7 +378,7 @@ def anneal(c: Costs, v, T, coldest, reject=None, free=False, n=None, m=None, tri
             T, done = T / 2, 0
     return s, T
 
-# %% ../nbs/04_assign.ipynb #24b31a42
+# %% ../nbs/04_assign.ipynb #6e4fc06c
 def first_prices(c: Costs, reject=None, free=False, base=1024) -> tuple:
     "(prices of the columns, temperature they were found at, spread of the costs)."
     if c.D == 1 and c.n == c.m and not free and c.metric == "sqeuclidean":
@@ -389,7 +398,7 @@ def first_prices(c: Costs, reject=None, free=False, base=1024) -> tuple:
             v = extend(c, s.u, T, m, free)
         if level == 0 < levels and T > 0.05 * spread and not small:
             break  # the sample's prices will do: the pass that lists the candidates improves them
-        cheap = level > 0 or small
+        cheap = level > 1 or small or (level == 1 and T <= 0.05 * spread)
         s, T = anneal(c, v, T, 1e-8 * spread, reject, free, n, m, 8 if cheap else 3, 99 if level else 30, CALM[not cheap])
         v = s.v
     return v, T, spread
@@ -532,21 +541,20 @@ def constraints(n, m, i, j, W, mate, stay=None, spare=None) -> tuple:
         arcs += [] if stay is None else [(mate[rows], nobody(rows), stay[rows] - own[rows])]
     return tuple(torch.cat(t) for t in zip(*arcs))
 
-# %% ../nbs/04_assign.ipynb #751986d9
-def cheapest_cut(floor, u, rise) -> tuple:
-    "(work as a share of a pass, delta): rows with floor - delta < u and columns with rise > delta are priced."
+# %% ../nbs/04_assign.ipynb #a1a67c0f
+def cheapest_cut(floor, u, rise) -> Tensor:
+    "The delta for which the rows with floor - delta < u and the columns with rise > delta are fewest."
     safe, rise = (floor - u).sort().values, rise.sort().values
     cuts = rise[torch.linspace(0, len(rise) - 1, 129, device=rise.device).long()]
     work = torch.searchsorted(safe, cuts) / len(safe) + 1 - torch.searchsorted(rise, cuts, right=True) / len(rise)
-    best = int(work.argmin())
-    return float(work[best]), cuts[best]
+    return cuts[work.argmin()]
 
 
 def price_block(c: Costs, v, u, rows=None, cols=None, k=8) -> tuple:
     """Pairs of rows x cols with c_ij - v_j < u_i by the tiles' lower bounds, at most k a row.
 
     Returns (low, i, j, rest): low[r] is a lower bound of c_ij - v_j for the pairs of row r not returned in i, j; rest holds
-    the other listed pairs (i, j, cost from the tile) when all pairs were looked at.
+    the other listed pairs (i, j, cost from the tile) when all pairs of the rows were looked at.
     """
     w, b, ny = (v, c.b, c.ny) if cols is None else (v[cols], c.b[cols], c.ny[cols])
     at = torch.arange(c.n, device=c.device) if rows is None else rows
@@ -558,7 +566,7 @@ def price_block(c: Costs, v, u, rows=None, cols=None, k=8) -> tuple:
     whole = least.shape[1] == len(b)  # the list holds every pair of the row
     low = torch.full_like(least[:, 0], math.inf) if whole else least[:, -1]
     i, j, cheap = at[:, None].expand_as(j), j if cols is None else cols[j], least < u[at][:, None]
-    rest = (i[~cheap], j[~cheap], (least + v[j])[~cheap]) if rows is None and cols is None else ()
+    rest = (i[~cheap], j[~cheap], (least + v[j])[~cheap]) if cols is None else ()
     return low, i[cheap], j[cheap], rest
 
 # %% ../nbs/04_assign.ipynb #1cacf8d7
@@ -577,7 +585,7 @@ def price_double(c: Costs, v, rows, k=16) -> tuple:
         found.append((part[:, None].expand_as(j).flatten(), j.flatten()))
     return torch.cat(low), *(torch.cat(t) for t in zip(*found))
 
-# %% ../nbs/04_assign.ipynb #9ba1ccf1
+# %% ../nbs/04_assign.ipynb #1d318a0c
 class Search:
     "The state of a search: edges, best assignment, best prices. In shuffled order and scaled units."
 
@@ -608,9 +616,9 @@ class Search:
         "A soft pass that lists candidates."
         s = soft_pass(self.c, v, T, self.reject, self.free, k=min(self.k, self.c.m))
         self.edges.add(*s.edges)
-        self.floor, self.reference, self.v_next = s.floor, v, s.v
+        self.floor, self.references, self.v_next, self.epoch = s.floor, [v], s.v, torch.zeros_like(self.mate)
 
-# %% ../nbs/04_assign.ipynb #0cc0eead
+# %% ../nbs/04_assign.ipynb #38dca79e
 @patch
 def propose(self: Search) -> tuple:
     "(assignment, prices) on the edges. Only those with a reduced cost within the gap can be in the optimum."
@@ -620,24 +628,38 @@ def propose(self: Search) -> tuple:
 
 
 @patch
+def unsafe(self: Search, v, u) -> tuple:
+    "(rows, columns) to look at again at prices v: columns that rose much, and rows that the rise of the others may have reached."
+    bulk, rise = self.epoch == 0, v - self.references[0]
+    cut = cheapest_cut(self.floor[bulk], u[bulk], rise)
+    few = rise > cut
+    cuts = torch.stack([(v - before)[~few].max() for before in self.references])
+    return (self.floor - cuts[self.epoch] < u).nonzero()[:, 0], few.nonzero()[:, 0]
+
+
+@patch
 def price(self: Search, v, u, everything: bool) -> tuple:
     "(row prices that hold for all pairs, share of rows looked at, of columns). Pairs that are too cheap become edges."
-    work, cut = cheapest_cut(self.floor, u, v - self.reference) if self.floor is not None and not everything else (1.0, None)
-    low, i, j = u.clone(), [], []
-    if work < 0.5:
-        rows, cols = (self.floor - cut < u).nonzero()[:, 0], (v - self.reference > cut).nonzero()[:, 0]
-        for r, q in ((rows, None), (None, cols)):
-            if len(r if q is None else q):
-                floor, p, s, _ = price_block(self.c, v, u, r, q)
-                at = slice(None) if r is None else r
-                low[at] = torch.minimum(low[at], floor)
-                i, j = [*i, p], [*j, s]
-        shares = (len(rows) / self.c.n, len(cols) / self.c.m)
-    else:
-        floor, p, s, rest = price_block(self.c, v, u)
-        low, i, j, shares = torch.minimum(low, floor), [p], [s], (1.0, 1.0)
-        self.edges.add(*rest)
-        self.floor, self.reference = floor, v
+    low, blocks = u.clone(), [(None, None)]
+    if self.floor is not None and not everything:
+        rows, cols = self.unsafe(v, u)
+        blocks = [(rows, None), (None, cols)] if len(rows) / self.c.n + len(cols) / self.c.m < 0.5 else blocks
+    whole = blocks[0][0] is None
+    shares = (1.0, 1.0) if whole else (len(rows) / self.c.n, len(cols) / self.c.m)
+    if whole:
+        self.floor, self.epoch, self.references = torch.full_like(u, -math.inf), torch.zeros_like(self.mate), []
+    i, j = [], []
+    for rows, cols in blocks:
+        if not whole and not len(rows if cols is None else cols):
+            continue
+        floor, p, q, rest = price_block(self.c, v, u, rows, cols)
+        at = slice(None) if rows is None else rows
+        low[at] = torch.minimum(low[at], floor)
+        i, j = [*i, p], [*j, q]
+        if cols is None:  # these rows have seen every column at these prices
+            self.edges.add(*rest)
+            self.floor[at], self.epoch[at] = floor, len(self.references)
+            self.references = [*self.references, v]
     i, j = (torch.cat([self.mate[:0], *t]) for t in (i, j))
     return self.tighten(v, u, low, i, j), *shares
 
@@ -805,7 +827,7 @@ def settle_ties(X, Y, index: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
     out[back[back >= 0]] = (back >= 0).nonzero()[:, 0]
     return out
 
-# %% ../nbs/04_assign.ipynb #c7362cf0
+# %% ../nbs/04_assign.ipynb #cced80d6
 def assign(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "m D"],
@@ -828,10 +850,7 @@ def assign(
     check_options(metric, reject, tol, time_limit)
     options = dict(metric=metric, reject=reject, tol=tol, time_limit=time_limit, keep=keep, progress=progress)
     if len(X) > len(Y):
-        a = assign(Y, X, **options)
-        index = torch.full((len(X),), -1, device=X.device)
-        index[a.index[a.index >= 0]] = (a.index >= 0).nonzero()[:, 0]
-        return replace(a, index=index, u=a.v, v=a.u)
+        return assign(Y, X, **options).inverse()
     check_room(len(X), len(Y), X.shape[1], keep, X.device)
     c = Costs(X, Y, metric, keep)
     c.deadline = time.monotonic() + time_limit if time_limit else math.inf

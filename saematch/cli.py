@@ -13,14 +13,15 @@ import traceback
 
 from . import __version__
 
-# %% ../nbs/09_cli.ipynb #28b69acd
+# %% ../nbs/09_cli.ipynb #4d34c85c
 def match_options(p: argparse.ArgumentParser):
     "The options that `saematch run` and `saematch match` share: those of `saematch.match`."
     p.add_argument("--weights", default="all", choices=["all", "encoder", "decoder", "bias"], help="which weights are compared (default: all)")
     p.add_argument("--no-fold", dest="fold", action="store_false", help="compare the weights as they are, thresholds not folded in")
     p.add_argument("--metric", default="sqeuclidean", choices=["sqeuclidean", "cosine"], help="distance between latents (default: sqeuclidean)")
     p.add_argument("--balance", default="sum", choices=["sum", "entry", "block"], help="how blocks add up: plain sum (default), or free of units")
-    p.add_argument("--method", default="dense", choices=["dense", "greedy", "mutual", "identity", "random"], help="assignment (default: dense, exact)")
+    p.add_argument("--method", default="exact", choices=["exact", "dense", "greedy", "mutual", "identity", "random"], help="assignment (default: exact; dense is the same by SciPy)")
+    p.add_argument("--reject", type=float, metavar="COST", help="leave a latent unmatched where matching costs more (method exact; default: match all)")
     p.add_argument("--seed", type=int, default=0, help="of the random method (default: 0)")
 
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("a", metavar="A", help="SAE: folder, params.npz, .safetensors, SUITE/layer_N or RELEASE/SAE_ID")
     p.add_argument("b", metavar="B", help="SAE, in the same ways")
     p.add_argument("--out", help="write the match to this .safetensors file")
+    p.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop the exact method then, with the best match so far and its gap")
     p.add_argument("--top", type=int, default=5, help="how many of the cheapest pairs to print (default: %(default)s)")
     match_options(p)
     p = sub.add_parser("info", help="say what an SAE or a suite is")
@@ -70,7 +72,7 @@ def cmd_run(suite, layers, pattern, out, overwrite, jobs, **options):
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
-# %% ../nbs/09_cli.ipynb #9796c465
+# %% ../nbs/09_cli.ipynb #22e61bb5
 def cmd_match(a, b, out, top, **options):
     from pathlib import Path
 
@@ -83,7 +85,7 @@ def cmd_match(a, b, out, top, **options):
         if not out.endswith(".safetensors"):
             raise_usage(f"--out {out}: a match is saved as a .safetensors file")
         check_target(Path(out), "saematch.match")
-    m = match(load_sae(a), load_sae(b), **options)
+    m = match(load_sae(a), load_sae(b), progress=sys.stderr.isatty(), **options)
     say(m._repr_markdown_())
     if top > 0:
         print(f"\n{m.frame().query('latent_b >= 0').nsmallest(top, 'cost').to_string(index=False)}")

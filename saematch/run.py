@@ -77,7 +77,7 @@ def check_run(suite: Suite, layers: list, options: "Options"):
         raise ValueError(f"the layers of {suite.name} read hidden states of different width: "
                          + ", ".join(f"d_model {d} at layer {layer}" for d, layer in widths.items()) + "; are they of one model?")
 
-# %% ../nbs/08_run.ipynb #67305496
+# %% ../nbs/08_run.ipynb #879bbc28
 @dataclass(frozen=True)
 class Options:
     "What is compared and how: the options of `match`."
@@ -85,7 +85,8 @@ class Options:
     fold: bool = True
     metric: str = "sqeuclidean"
     balance: str = "sum"
-    method: str = "dense"
+    method: str = "exact"
+    reject: float | None = None
     seed: int = 0
 
 
@@ -101,7 +102,7 @@ def plan(
     "Every match of a run: all pairs of layers directly, adjacent ones also by each alternative."
     tasks = {(a, b, "direct"): options for i, a in enumerate(layers) for b in layers[i + 1:]}
     for a, b in zip(layers, layers[1:]):
-        tasks |= {(a, b, name): replace(options, **change) for name, change in VARIANTS.items()}
+        tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}
     return dict(sorted(tasks.items(), key=lambda t: (t[0][1] - t[0][0], t[0])))
 
 # %% ../nbs/08_run.ipynb #0550f2b9
@@ -160,7 +161,7 @@ def load_done(
         return None  # not there, or damaged: it will be computed
     return m if m.info.get("key") == key else None
 
-# %% ../nbs/08_run.ipynb #c84f3f70
+# %% ../nbs/08_run.ipynb #7019e524
 def match_all(
     suite: Suite,
     tasks: dict,  # of plan
@@ -179,6 +180,8 @@ def match_all(
         if load_done(where(*task), keys[task]) is None:
             where(*task).unlink(missing_ok=True)  # damaged, or of other weights
             m = match(suite[a], suite[b], **asdict(options))
+            if m.proof and m.proof.status == "interrupted":
+                raise KeyboardInterrupt
             replace(m, info={**m.info, "key": keys[task]}).save(where(*task))
         return task
 
@@ -200,7 +203,7 @@ def match_all(
         raise OSError(f"{where(*task)} was changed while this run was writing it; is another run using {out}?")
     return found
 
-# %% ../nbs/08_run.ipynb #6735c96f
+# %% ../nbs/08_run.ipynb #61d59e4e
 def run(
     suite: str | Path | Suite = "smollm2-135m-resid",  # embedded name, folder, release, or a Suite
     layers: str | list | None = None,  # "14-19", "14,16", a list; default: all
@@ -210,7 +213,7 @@ def run(
     overwrite: bool = False,  # replace another run's results
     jobs: int | None = None,
     progress: bool | None = None,
-    **options,  # of `match`: weights, fold, metric, balance, method, seed
+    **options,  # of `match`: weights, fold, metric, balance, method, reject, seed
 ) -> dict:  # what summary.json holds
     "Match all layers of a suite, write matches, tables, figures and report into `out`. Raises UsageError, ValueError, OSError."
     start, options = time.monotonic(), Options(**options)

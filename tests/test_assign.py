@@ -15,32 +15,41 @@ from torch.testing import assert_close
 from saematch.cost import cost_matrix
 
 
-def test_a_corrupted_certificate_is_rejected():
-    C = torch.tensor([[4.0, 1, 3, 9], [2, 0, 5, 8], [3, 2, 2, 7], [9, 3, 8, 6]])
-    X, Y = -C, torch.eye(4)
-    good = assign(X, Y, metric="inner")
-    assert good.optimal and good.objective == 11 and verify(X, Y, good)["gap"] < 1e-9
-    for change, says in ((dict(index=good.index[[1, 0, 2, 3]]), "objective"), (dict(objective=good.objective - 1), "objective"),
-                         (dict(u=good.u + 0.1, bound=good.bound + 0.4), "prove only"), (dict(bound=good.bound + 0.01), "prove only"),
-                         (dict(v=good.v * 1.5), "prove only"), (dict(index=torch.tensor([0, 0, 1, 2])), "one-to-one"),
-                         (dict(index=torch.tensor([0, 1, 2, -1])), "unmatched"), (dict(v=good.v[:3]), "prices"), (dict(u=good.u * float("nan")), "prove only")):
-        with expect_fail(ValueError, says): verify(X, Y, replace(good, **change))
-    good
-
-
 def test_top_k_is_topk_and_tiles_are_lower_bounds_of_the_costs():
     z = torch.randn(7, 9000, generator=torch.Generator().manual_seed(0))
     assert_close(top_k(z, 16)[0], z.topk(16, 1).values, rtol=0, atol=0)
     assert_close(z.gather(1, top_k(z, 16)[1]), z.topk(16, 1).values, rtol=0, atol=0)
-    X, Y = torch.randn(300, 200), 3 * torch.randn(400, 200) + 7
-    c = Costs(X, Y)
+    P, Q = torch.randn(300, 200), 3 * torch.randn(400, 200) + 7
+    c = Costs(P, Q)
     costs = torch.cat([c.a[r, None] - z for r, z in ((r, z.double()) for r, z in c.tiles(-c.b, c.gamma))])
     true = c.exact(*(t.flatten() for t in torch.meshgrid(torch.arange(300), torch.arange(400), indexing="ij"))).view(300, 400)
     i, j = torch.meshgrid(torch.arange(300), torch.arange(400), indexing="ij")
     room = c.slack(i.flatten(), j.flatten(), torch.zeros(400, dtype=torch.float64)).view(300, 400)
     assert (true - costs >= -1e-6 * room.max()).float().mean() == 1 and (true - costs <= room).all()
-    assert_close(true, cost_matrix(X, Y)[c.rows][:, c.cols] * c.unit**2, rtol=1e-12, atol=1e-12)
+    assert_close(true, cost_matrix(P, Q)[c.rows][:, c.cols] * c.unit**2, rtol=1e-12, atol=1e-12)
     f"tile costs lie below the exact ones by {float((true - costs).mean()):.1e} on average, never above"
+
+
+def test_bad_input_is_named():
+    P, Q = torch.ones(3, 2), torch.ones(4, 2)
+    with expect_fail(ValueError, "X has 6 NaN"): assign(P * float("nan"), Q)
+    with expect_fail(ValueError, "rows of X have 2 numbers, rows of Y have 3"): assign(P, torch.ones(4, 3))
+    with expect_fail(ValueError, "at least one row"): assign(P[:0], Q)
+    with expect_fail(TypeError, "X must be a floating-point torch tensor [rows, D], it is ndarray"): assign(P.numpy(), Q)
+    with expect_fail(ValueError, "reject is the cost of leaving a row unmatched"): assign(P, Q, reject=float("nan"))
+
+
+def test_a_corrupted_certificate_is_rejected():
+    C = torch.tensor([[4.0, 1, 3, 9], [2, 0, 5, 8], [3, 2, 2, 7], [9, 3, 8, 6]])
+    P, Q = -C, torch.eye(4)
+    good = assign(P, Q, metric="inner")
+    assert good.optimal and good.objective == 11 and verify(P, Q, good)["gap"] < 1e-9
+    for change, says in ((dict(index=good.index[[1, 0, 2, 3]]), "objective"), (dict(objective=good.objective - 1), "objective"),
+                         (dict(u=good.u + 0.1, bound=good.bound + 0.4), "prove only"), (dict(bound=good.bound + 0.01), "prove only"),
+                         (dict(v=good.v * 1.5), "prove only"), (dict(index=torch.tensor([0, 0, 1, 2])), "one-to-one"),
+                         (dict(index=torch.tensor([0, 1, 2, -1])), "unmatched"), (dict(v=good.v[:3]), "prices"), (dict(u=good.u * float("nan")), "prove only")):
+        with expect_fail(ValueError, says): verify(P, Q, replace(good, **change))
+    good
 
 
 def test_assign_equals_the_dense_solver_and_its_certificates_hold():
@@ -62,9 +71,10 @@ def test_assign_equals_the_dense_solver_and_its_certificates_hold():
 @pytest.mark.gpu
 def test_a_gpu_gives_the_optimum_and_its_certificate_holds():
     g = torch.Generator().manual_seed(0)
-    for n, m, D, kw in ((3000, 3000, 600, {}), (2000, 2500, 100, {}), (2000, 2500, 100, dict(reject=150.0)), (3000, 3000, 2, {}), (5000, 5000, 300, dict(keep=False))):
-        X, Y = torch.randn(n, D, generator=g), torch.randn(m, D, generator=g)
-        X[: n // 4], Y[: n // 3] = 0, 0
-        cpu, gpu = assign(X, Y, **kw), assign(X.cuda(), Y.cuda(), **kw)
+    cases = ((3000, 3000, 600, {}), (2000, 2500, 100, {}), (2000, 2500, 100, dict(reject=150.0)), (3000, 3000, 2, {}), (5000, 5000, 300, dict(keep=False)))
+    for n, m, D, kw in cases if torch.cuda.is_available() else ():
+        P, Q = torch.randn(n, D, generator=g), torch.randn(m, D, generator=g)
+        P[: n // 4], Q[: n // 3] = 0, 0
+        cpu, gpu = assign(P, Q, **kw), assign(P.cuda(), Q.cuda(), **kw)
         assert gpu.optimal and gpu.index.is_cuda and abs(gpu.objective - cpu.objective) < 1e-8 * cpu.objective
-        assert verify(X.cuda(), Y.cuda(), gpu)["relative_gap"] < 1e-8 and verify(X, Y, replace(gpu, index=gpu.index.cpu(), u=gpu.u.cpu(), v=gpu.v.cpu()))
+        assert verify(P.cuda(), Q.cuda(), gpu)["relative_gap"] < 1e-8 and verify(P, Q, replace(gpu, index=gpu.index.cpu(), u=gpu.u.cpu(), v=gpu.v.cpu()))

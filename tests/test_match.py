@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.match import BLIND, METHODS, dense, sort_matched, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, scatter, compose
+from saematch.match import BLIND, METHODS, CLAIMS, dense, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, on_cpu, scatter, compose
 
 
 import tempfile
@@ -11,16 +11,10 @@ from pathlib import Path
 import numpy as np
 from fastcore.test import expect_fail
 from torch.testing import assert_close
+from saematch.assign import verify
 from saematch.cost import cost_matrix, descriptors
 from saematch.io import UsageError
 from saematch.sae import planted, random_sae, rescale
-
-
-def test_sorting_is_optimal_in_one_dimension():
-    for seed in range(20):
-        X, Y = (torch.randn(25, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + k)).mul(4).round() for k in (0, 100))
-        cost, here = cost_matrix(X, Y), torch.arange(25)
-        assert_close(cost[here, sort_matched(X, Y)].sum(), cost[here, dense(cost)].sum())
 
 
 def test_greedy_takes_the_cheapest_pair_first():
@@ -38,17 +32,18 @@ def test_greedy_takes_the_cheapest_pair_first():
     dict(mutual=int(done.sum()), greedy=int((index >= 0).sum()))
 
 
-def test_dense_finds_what_was_planted_and_is_never_beaten():
+def test_exact_finds_what_was_planted_and_is_never_beaten():
     a = random_sae(24, 300, seed=0)
     b, truth = planted(a, decoder_noise=1.5, encoder_noise=1.5, replaced=0.1, seed=1)
     has = truth >= 0
     m = {method: match(a, b, method=method) for method in METHODS}
     found = {k: (v.index == truth)[has].double().mean().item() for k, v in m.items()}
-    assert 1 > found["dense"] > found["greedy"] > found["mutual"] > 0.2 and max(found["identity"], found["random"]) < 0.02
-    assert m["dense"].objective < min(m[k].objective for k in ("greedy", "identity", "random"))
-    assert all(m[k].matched.all() for k in ("dense", "greedy", "identity", "random")) and not m["mutual"].matched.all()
+    assert 1 > found["exact"] > found["greedy"] > found["mutual"] > 0.2 and max(found["identity"], found["random"]) < 0.02
+    assert m["exact"].proof.optimal and torch.equal(m["exact"].index, m["dense"].index)
+    assert m["exact"].objective < min(m[k].objective for k in ("greedy", "identity", "random"))
+    assert all(m[k].matched.all() for k in ("exact", "dense", "greedy", "identity", "random")) and not m["mutual"].matched.all()
     C = cost_matrix(*descriptors(a, b))
-    assert_close(m["dense"].cost, C[torch.arange(300), m["dense"].index])
+    assert_close(m["exact"].cost, C[torch.arange(300), m["exact"].index])
     found
 
 
@@ -85,12 +80,15 @@ def test_direction_of_a_composition():
 
 
 def test_a_match_survives_the_disk():
-    ab = match(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1), method="mutual")
-    with tempfile.TemporaryDirectory() as folder:
-        ab.save(Path(folder) / "m.safetensors")
-        back = Match.load(Path(folder) / "m.safetensors")
-        with expect_fail(UsageError, "saved as a .safetensors file"): ab.save(Path(folder) / "m.pt")
-    assert torch.equal(back.index, ab.index) and torch.equal(back.cost.nan_to_num(-1), ab.cost.nan_to_num(-1))
+    for method in ("mutual", "exact"):
+        ab = match(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1), method=method)
+        with tempfile.TemporaryDirectory() as folder:
+            ab.save(Path(folder) / "m.safetensors")
+            back = Match.load(Path(folder) / "m.safetensors")
+            with expect_fail(UsageError, "saved as a .safetensors file"): ab.save(Path(folder) / "m.pt")
+        assert torch.equal(back.index, ab.index) and torch.equal(back.cost.nan_to_num(-1), ab.cost.nan_to_num(-1))
+    X, Y = descriptors(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1))
+    assert verify(X, Y, back.proof) == verify(X, Y, ab.proof) and verify(Y, X, back.inverse().proof)["relative_gap"] < 1e-9
     assert (back.d_b, dict(back.info)) == (15, dict(ab.info))
     assert list(ab.frame().columns) == ["latent_a", "latent_b", "cost", "rank"] and len(ab.frame()) == 20
     back
@@ -98,7 +96,7 @@ def test_a_match_survives_the_disk():
 
 def test_unequal_widths_match_the_smaller_side():
     wide, narrow = random_sae(8, 30, seed=0), random_sae(8, 20, seed=1)
-    for method in ("dense", "greedy", "identity", "random"):
+    for method in ("exact", "dense", "greedy", "identity", "random"):
         assert match(wide, narrow, method=method).matched.sum() == match(narrow, wide, method=method).matched.sum() == 20
     assert abs(match(wide, narrow).objective - match(narrow, wide).objective) < 1e-9
     match(wide, narrow)
@@ -106,7 +104,9 @@ def test_unequal_widths_match_the_smaller_side():
 
 def test_wrong_matches_are_refused():
     a = random_sae(6, 9, seed=1)
-    with expect_fail(ValueError, "method must be one of dense, greedy, mutual, identity, random, not 'hungarian'"): match(a, a, method="hungarian")
+    with expect_fail(ValueError, "method must be one of exact, dense, greedy, mutual, identity, random, not 'hungarian'"): match(a, a, method="hungarian")
+    with expect_fail(ValueError, "reject and time_limit belong to the method 'exact', not to 'greedy'"): match(a, a, method="greedy", reject=1.0)
+    with expect_fail(ValueError, "reject is the cost of leaving a row unmatched"): match(a, a, reject=-1.0)
     with expect_fail(ValueError, "d_model is 6 in A and 5 in B"): match(a, random_sae(5, 9))
     with expect_fail(ValueError, "latent 1 of B is matched to [0, 2] of A"): Match(torch.tensor([1, 0, 1]), 3, torch.zeros(3))
     with expect_fail(ValueError, "latent 1 is matched to 3; B has latents 0..2"): Match(torch.tensor([1, 3, -1]), 3, torch.zeros(3))
