@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.assign import SAMPLE, SPARE, SMALLEST_TILE, SHARP, CALM, Assignment, pair_costs, lowest, verify, Stop, Costs, unit_of, matmul_precision, top_k, Soft, Groups, soft_pass, soft_edges, extend, anneal, first_prices, line_prices, lowest_of, Edges, solve_sparse, settle, on_edges, constraints, cheapest_cut, price_block, price_double, Search, memory_needed, check_room, check_descriptors, check_options, copies, in_order, settle_ties, assign, attempt, finish
+from saematch.assign import SAMPLE, SPARE, ROUNDING, SMALLEST_TILE, SHARP, CALM, Assignment, pair_costs, lowest, check_claims, chance, verify, Stop, Costs, unit_of, matmul_precision, top_k, Soft, Groups, soft_pass, soft_edges, extend, anneal, first_prices, line_prices, lowest_of, Edges, solve_sparse, settle, on_edges, constraints, cheapest_cut, price_block, price_double, Search, memory_needed, check_room, check_descriptors, check_options, copies, in_order, settle_ties, assign, attempt, finish
 
 
 from dataclasses import replace
@@ -47,7 +47,9 @@ def test_a_corrupted_certificate_is_rejected():
     for change, says in ((dict(index=good.index[[1, 0, 2, 3]]), "objective"), (dict(objective=good.objective - 1), "objective"),
                          (dict(u=good.u + 0.1, bound=good.bound + 0.4), "prove only"), (dict(bound=good.bound + 0.01), "prove only"),
                          (dict(v=good.v * 1.5), "prove only"), (dict(index=torch.tensor([0, 0, 1, 2])), "one-to-one"),
-                         (dict(index=torch.tensor([0, 1, 2, -1])), "unmatched"), (dict(v=good.v[:3]), "prices"), (dict(u=good.u * float("nan")), "prove only")):
+                         (dict(index=torch.tensor([0, 1, 2, -1])), "unmatched"), (dict(v=good.v[:3]), "v must be 4"), (dict(u=good.u * float("nan")), "u has 4 NaN"),
+                         (dict(objective=float("nan")), "finite"), (dict(scale=good.scale * 2), "random assignment costs"), (dict(u=good.u[:, None]), "u must be 4"),
+                         (dict(index=good.index[[1, 0, 2, 3]], objective=12.0), "it says optimal"), (dict(u=good.u + 1e20, v=good.v - 1e20), "prove")):
         with expect_fail(ValueError, says): verify(P, Q, replace(good, **change))
     good
 

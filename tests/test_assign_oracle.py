@@ -41,7 +41,8 @@ def close(a, X, Y, metric, reject):
         assert int((a.index >= 0).sum()) == min(C.shape)
 
 
-KINDS = ("normal", "integers", "few values", "copies", "some zero rows", "all equal", "hub", "clusters", "line", "same as X", "almost X")
+KINDS = ("normal", "integers", "few values", "copies", "some zero rows", "all equal", "hub", "clusters", "line", "same as X", "almost X",
+         "heavy tails", "tight clusters", "row scales", "one side equal", "orthogonal", "offset")
 
 
 def descriptors(kind, n, m, D, seed):
@@ -64,6 +65,19 @@ def descriptors(kind, n, m, D, seed):
         Y[: m // 2, 0] += 100
     elif kind == "line":
         X[:, 1:], Y[:, 1:] = X[:, 1:] * 1e-3, Y[:, 1:] * 1e-3
+    elif kind == "heavy tails":
+        X, Y = X / torch.rand(n, 1, generator=g), Y / torch.rand(m, 1, generator=g)
+    elif kind == "tight clusters":
+        X = X * 1e-2 + 10 * (torch.arange(n) * 3 // n)[:, None]
+        Y = Y * 1e-2 + 10 * (torch.arange(m) * 4 // m)[:, None]
+    elif kind == "row scales":
+        X, Y = (Z * 10 ** (4 * torch.rand(len(Z), 1, generator=g) - 2) for Z in (X, Y))
+    elif kind == "one side equal":
+        X = X * 0 + 1
+    elif kind == "orthogonal":
+        X[:, D // 2:], Y[:, : D // 2] = 0, 0
+    elif kind == "offset":
+        X[:, 0] += 1e4
     elif kind in ("same as X", "almost X"):
         Y = X[torch.randint(n, (m,), generator=g)] if m > n else X[torch.randperm(n, generator=g)[:m]]
         Y = Y + (1e-3 * torch.randn(Y.shape, generator=g) if kind == "almost X" else 0)
@@ -114,7 +128,7 @@ def test_the_paths_of_a_gpu_give_the_same_answer(monkeypatch):
     a, b, c = assign(X, Y), assign(X, Y, keep=True), assign(X, Y, keep=False)
     assert torch.equal(a.index, b.index) and torch.equal(a.index, c.index)
     settle = engine.settle
-    monkeypatch.setattr(engine, "settle", lambda nodes, s, t, length, dense: settle(nodes, s, t, length, True))
+    monkeypatch.setattr(engine, "settle", lambda nodes, s, t, length, dense, deadline: settle(nodes, s, t, length, True, deadline))
     assert torch.equal(assign(X, Y).index, a.index)
 
 
@@ -224,3 +238,15 @@ def test_a_certificate_of_other_descriptors_is_rejected():
         verify(X, Y + 0.1, a)
     with pytest.raises(ValueError, match="must not be positive"):
         verify(X, Y, replace(a, v=a.v + 1, u=a.u - 1))
+
+
+def test_time_limits_are_kept_and_other_inputs_work():
+    X, Y = descriptors("tight clusters", 300, 300, 33, seed=2)
+    assert assign(X, Y).optimal
+    parameter = torch.nn.Parameter(X)
+    assert torch.equal(assign(parameter, Y).index, assign(X, Y).index) and verify(parameter, Y, assign(X, Y))
+    for dtype in (torch.float16, torch.bfloat16):
+        close(assign(X.to(dtype), Y.to(dtype)), X.to(dtype), Y.to(dtype), "sqeuclidean", None)
+    close(assign(X, Y, reject=math.inf), X, Y, "sqeuclidean", None)
+    with pytest.raises(ValueError, match="leave the range of float64"):
+        assign(X.double() * 1e160, Y.double())
