@@ -26,13 +26,13 @@ def blocks(
     "The pieces of each latent as rows: encoder [d_sae, d_model], decoder [d_sae, d_model], bias [d_sae, 1]."
     return dict(encoder=sae.W_enc.T, decoder=sae.W_dec, bias=sae.b_enc[:, None])
 
-# %% ../nbs/03_cost.ipynb #03b649da
+# %% ../nbs/03_cost.ipynb #309d2e76
 def check_memory(n: int, m: int):
     "Raise MemoryError if a float64 matrix [n, m] does not fit into this machine."
     need, have = 8 * n * m, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > have:
         raise MemoryError(f"the cost matrix of {n:,} x {m:,} latents needs {need / 2**30:,.1f} GiB, this machine has {have / 2**30:,.1f}; "
-                          "match a part with sae.select(...), or use a larger machine")
+                          'method="exact" needs no such matrix')
 
 # %% ../nbs/03_cost.ipynb #15525ab9
 def cost_matrix(

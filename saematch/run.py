@@ -161,7 +161,7 @@ def load_done(
         return None  # not there, or damaged: it will be computed
     return m if m.info.get("key") == key else None
 
-# %% ../nbs/08_run.ipynb #7019e524
+# %% ../nbs/08_run.ipynb #c84f3f70
 def match_all(
     suite: Suite,
     tasks: dict,  # of plan
@@ -180,8 +180,6 @@ def match_all(
         if load_done(where(*task), keys[task]) is None:
             where(*task).unlink(missing_ok=True)  # damaged, or of other weights
             m = match(suite[a], suite[b], **asdict(options))
-            if m.proof and m.proof.status == "interrupted":
-                raise KeyboardInterrupt
             replace(m, info={**m.info, "key": keys[task]}).save(where(*task))
         return task
 
