@@ -6,7 +6,7 @@
 __all__ = ['BLIND', 'METHODS', 'CLAIMS', 'dense', 'mutual', 'greedy', 'greedy_by_sorting', 'identity', 'random', 'Match',
            'check_index', 'match', 'on_cpu', 'scatter', 'compose']
 
-# %% ../nbs/05_match.ipynb #217ee581
+# %% ../nbs/05_match.ipynb #628a9178
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from .assign import Assignment, assign
+from .assign import Assignment, assign, inverted
 from .cost import cost_matrix, descriptors, pair_cost
 from .io import UsageError, atomic, check_target, read_safetensors
 from .sae import SAE
@@ -126,7 +126,7 @@ def check_index(index: Tensor, d_b: int):
         twice = int(used[(used.bincount()[used] > 1)][0])
         raise ValueError(f"latent {twice} of B is matched to {(index == twice).nonzero()[:, 0].tolist()[:3]} of A; a match is one-to-one")
 
-# %% ../nbs/05_match.ipynb #9d8b7baa
+# %% ../nbs/05_match.ipynb #b8ba104d
 def match(
     a: SAE,
     b: SAE,
@@ -164,9 +164,10 @@ def match(
 
 
 def on_cpu(a: Assignment) -> Assignment:
+    "The same in main memory."
     return replace(a, index=a.index.cpu(), u=a.u.cpu(), v=a.v.cpu())
 
-# %% ../nbs/05_match.ipynb #31e2f634
+# %% ../nbs/05_match.ipynb #c114ca03
 def scatter(
     f: Float[Tensor, "*batch n"],  # activations of A
     index: Int64[Tensor, " n"],  # index[i] = j, -1 for unmatched
@@ -188,8 +189,8 @@ def scatter(self: Match, f: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 
 @patch
 def inverse(self: Match) -> Match:
     "The match from B to A: `m.inverse().index[j] = i`."
-    at, back, cost = self.matched, torch.full((self.d_b,), -1), self.cost.new_full((self.d_b,), float("nan"))
-    back[self.index[at]], cost[self.index[at]] = at.nonzero()[:, 0], self.cost[at]
+    at, back, cost = self.matched, inverted(self.index, self.d_b), self.cost.new_full((self.d_b,), float("nan"))
+    cost[self.index[at]] = self.cost[at]
     info = {**self.info, **{k: v for k, v in (("a", self.info.get("b")), ("b", self.info.get("a"))) if v is not None}}
     return Match(back, len(self.index), cost, info, self.proof and self.proof.inverse())
 
