@@ -147,7 +147,8 @@ def test_ctrl_c_keeps_finished_matches_and_the_next_run_continues(tmp_path):
     for layer in range(5):
         save_sae(sae, folder / f"layer_{layer}.safetensors")
         sae = planted(sae, decoder_noise=1.5, encoder_noise=1.5, seed=layer).sae
-    process = subprocess.Popen([*SAEMATCH, "run", "--suite", folder, "--out", out, "--jobs", "1"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*SAEMATCH, "run", "--suite", folder, "--out", out, "--jobs", "1"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a test run in the background may have it ignored
     deadline = time.monotonic() + 120
     while len(list(out.glob("matches/*/*.safetensors"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
