@@ -168,7 +168,7 @@ def verify(
         raise ValueError(f"it says optimal, but the gap is {paid - bound:.3g}, {(paid - bound) / scale:.1g} of what chance loses")
     return dict(objective=paid, bound=bound, gap=max(paid - bound, 0.0), relative_gap=max(paid - bound, 0.0) / scale if scale > slack else 0.0)
 
-# %% ../nbs/04_assign.ipynb #5e244b4e
+# %% ../nbs/04_assign.ipynb #f3c9d985
 SAMPLE = 512  # rows of either side that decide the centre and the unit
 SPARE = 8  # random columns that break ties
 ROUNDING = 1e-13  # of the sums of prices and costs: gaps below this are zero
@@ -195,36 +195,59 @@ class Costs:
         far = (sample - self.centre).square().sum(1)
         self.unit = unit_of(float(far.median()) or float(far.mean()))
         self.kappa = 4 * math.sqrt(self.D + 1) * self.eps
-        (self.X, nx, px, sum_x), (self.Y, ny, py, sum_y) = (self.prepare(Z, o, g) for Z, o in ((X, self.rows), (Y, self.cols)))
+        self.noise = [torch.randn(k, SPARE, generator=g).to(self.device, self.dtype) * math.sqrt(self.eps) for k in (self.n, self.m)]
+        self.keep, self.kept, self.X, self.Y = self.roomy() if keep is None else keep, None, None, None
+        (nx, px, sum_x), (ny, py, sum_y) = self.measure(X, self.rows), self.measure(Y, self.cols)
         self.a, self.b = (nx, ny) if metric == "sqeuclidean" else (px, py)
         self.nx, self.ny = nx.sqrt(), ny.sqrt()
-        self.X[:, self.D], self.Y[:, self.D] = self.kappa * self.nx, self.ny
         self.random = self.n * float(self.a.mean() + self.b.mean() - self.gamma * (sum_x @ sum_y) / self.n / self.m)
-        self.ties = self.gamma * math.prod(float(A[:, self.D + 1:].norm(dim=1).max()) for A in (self.X, self.Y))  # at most this they add
-        self.tile = tile or (2**23 if X.device.type == "cpu" else 2**28)
-        self.keep, self.kept, self.passes, self.deadline, self.tick = keep, None, 0.0, math.inf, lambda share: None
+        self.ties = self.gamma * math.prod(float(t.norm(dim=1).max()) for t in self.noise)  # at most this they add
+        self.tile = tile or (2**28 if X.device.type != "cpu" else 2**21 if self.keep else 2**23)
+        self.passes, self.deadline, self.tick = 0.0, math.inf, lambda share: None
 
-# %% ../nbs/04_assign.ipynb #22de2137
+# %% ../nbs/04_assign.ipynb #3d9f0b05
 def unit_of(typical: float) -> float:
     "The power of two that brings a typical squared length near 1. Scaling by it is exact."
     return 2.0 ** -round(math.log2(typical) / 2) if typical > 0 else 1.0
 
 
 @patch
-def prepare(self: Costs, Z, order, g):
-    "Shuffled, centred, scaled rows with the extra columns; their squared norms; the linear term of the inner product; their sum."
-    D, like = self.D, dict(dtype=torch.float64, device=self.device)
-    A = torch.empty(len(Z), D + 1 + SPARE, dtype=self.dtype, device=self.device)
-    norm, linear, total, shift = torch.empty(len(Z), **like), torch.empty(len(Z), **like), torch.zeros(D, **like), self.centre * self.unit
-    for i in range(0, len(Z), 1024):
-        z = self.double(Z, order[i : i + 1024])
-        r = slice(i, i + len(z))
-        A[r, :D], norm[r], linear[r] = z.to(self.dtype), z.square().sum(1), -(z @ shift) - shift.square().sum() / 2
-        total += z.sum(0)
-    A[:, D + 1:] = torch.randn(len(Z), SPARE, generator=g, dtype=torch.float32).to(self.device) * math.sqrt(self.eps)
-    return A, norm, linear, total
+def roomy(self: Costs) -> bool:
+    "Whether the products of all pairs are small for this machine. In few dimensions computing is as fast as reading."
+    room = machine_memory() // 16 if self.device.type == "cpu" else torch.cuda.mem_get_info(self.device)[0] // 4
+    return self.D > 32 and self.noise[0].element_size() * self.n * self.m <= room
 
-# %% ../nbs/04_assign.ipynb #502d7348
+
+@patch
+def measure(self: Costs, Z, order) -> tuple:
+    "Of shuffled, centred, scaled rows: squared norms, the linear term of the inner product, and their sum."
+    norm, linear, total, shift = [], [], 0, self.centre * self.unit
+    for part in order.split(512):
+        z = self.double(Z, part)
+        norm.append(z.square().sum(1))
+        linear.append(-(z @ shift) - shift.square().sum() / 2)
+        total = total + z.sum(0)
+    return torch.cat(norm), torch.cat(linear), total
+
+
+@patch
+def filled(self: Costs, Z, order, extra, noise) -> Tensor:
+    "Shuffled, centred, scaled rows with the extra columns, [len(order), D + 1 + SPARE]."
+    A = torch.empty(len(order), self.D + 1 + SPARE, dtype=self.dtype, device=self.device)
+    for i, part in enumerate(order.split(512)):
+        A[i * 512 : i * 512 + len(part), : self.D] = self.double(Z, part)
+    A[:, self.D], A[:, self.D + 1:] = extra, noise
+    return A
+
+
+@patch
+def fill(self: Costs):
+    "Copies of both sides that tiles are made of."
+    X, Y = self.given
+    self.X = self.filled(X, self.rows, self.kappa * self.nx, self.noise[0])
+    self.Y = self.filled(Y, self.cols, self.ny, self.noise[1])
+
+# %% ../nbs/04_assign.ipynb #03b69862
 @patch
 def double(self: Costs, Z, rows) -> Tensor:
     "Rows of given descriptors in float64, scaled and centred."
@@ -234,7 +257,7 @@ def double(self: Costs, Z, rows) -> Tensor:
 @patch
 def exact(self: Costs, i, j) -> Float[Tensor, " k"]:
     "Costs of the pairs (i, j) in float64 from the differences (in scaled units)."
-    (X, Y), step = self.given, 512 if self.device.type == "cpu" else max(1, 2**26 // self.D)
+    (X, Y), step = self.given, max(1, (2**16 if self.device.type == "cpu" else 2**26) // self.D)
     parts = [pair_costs(X[self.rows[p]], Y[self.cols[q]], self.metric) for p, q in zip(i.split(step), j.split(step))]
     return torch.cat(parts).mul_(self.unit**2) if parts else torch.empty(0, dtype=torch.float64, device=self.device)
 
@@ -258,7 +281,7 @@ def matmul_precision(fast: bool):
         if before != wanted:
             torch.set_float32_matmul_precision(before)
 
-# %% ../nbs/04_assign.ipynb #9c2d6f58
+# %% ../nbs/04_assign.ipynb #9d3a35dc
 @patch
 def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=False, fast=False):
     """Yields (rows, z): z[r, j] = w_j + alpha x_r.y_j for consecutive rows (or the ones listed) and all (or the listed) columns.
@@ -267,8 +290,10 @@ def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=Fals
     """
     n, m, d = n or self.n, m or self.m, self.D + 1
     width = d + SPARE if ties else d
-    Y = (self.Y[:m, :width] if cols is None else self.Y[cols, :width]).T
-    total, m = n if rows is None else len(rows), Y.shape[1]
+    if self.kept is None and self.X is None:
+        self.fill()
+    Y = None if self.kept is not None else (self.Y[:m, :width] if cols is None else self.Y[cols, :width]).T
+    total, m = n if rows is None else len(rows), m if cols is None else len(cols)
     step = max(1, min(total, max(16, self.tile // max(m, 1))))
     buffer, w = torch.empty(step, m, dtype=self.dtype, device=self.device), w.to(self.dtype)
     for i in range(0, total, step):
@@ -278,7 +303,7 @@ def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=Fals
         r, z = at if rows is None else rows[at], buffer[: min(i + step, total) - i]
         if self.kept is not None:
             torch.add(w, self.kept[r][:, :m] if cols is None else self.kept[r][:, cols], alpha=alpha, out=z)
-            z = z.addmm_(self.X[r, d:], self.Y[:m, d:].T, alpha=alpha) if ties else z
+            z = z.addmm_(self.noise[0][r], self.noise[1][:m].T, alpha=alpha) if ties else z
         else:
             with matmul_precision(fast and self.device.type == "cuda"):
                 torch.addmm(w, self.X[r, :width], Y, alpha=alpha, out=z)
@@ -344,26 +369,26 @@ class Groups:
         known = value > -math.inf
         return self.row.gather(0, g).long()[known], torch.arange(value.shape[1], device=g.device).expand_as(g)[known], value[known].double()
 
-# %% ../nbs/04_assign.ipynb #c68759cc
+# %% ../nbs/04_assign.ipynb #68cf209c
 def soft_pass(c: Costs, v, T, reject=None, free=False, n=None, m=None, k=0) -> Soft:
     "One Sinkhorn iteration at temperature T over the first n rows and m columns; with k > 0 also the k best candidates of each."
     n, m = n or c.n, m or c.m
     like = dict(dtype=torch.float64, device=c.device)
-    total, u, sharp, found, groups = torch.zeros(m, **like), torch.empty(n, **like), torch.empty(n, **like), [], Groups(n, m, c.X) if k else None
+    total, u, sharp, found, groups = torch.zeros(m, **like), torch.empty(n, **like), torch.empty(n, **like), [], Groups(n, m, c.noise[0]) if k else None
     for r, z in c.tiles((v - c.b[:m]) / T, c.gamma / T, n=n, m=m, ties=True, fast=True):
-        L = torch.log_softmax(z, 1)
-        lse = (z[:, 0] - L[:, 0]).double()
-        peak = L.amax(1).double()
+        top = z.amax(1, keepdim=True)
+        weight = (z - top if k else z.sub_(top)).clamp_(min=-60).exp_()
+        best = top = top[:, 0].double()
+        lse = top + weight.sum(1).double().log()
         if reject is not None:  # a row may also stay unmatched
             stay = (c.a[r] - reject) / T
-            both = torch.logaddexp(lse, stay)
-            L += (lse - both).to(L.dtype)[:, None]
-            peak, lse = torch.maximum(peak + lse - both, stay - both), both
-        u[r], sharp[r] = c.a[r] - T * lse, torch.exp(-peak)
+            lse, best = torch.logaddexp(lse, stay), torch.maximum(top, stay)
+        u[r], sharp[r] = c.a[r] - T * lse, torch.exp(lse - best)
+        total += torch.exp(top - lse).to(z.dtype) @ weight
         if k:
-            found.append(top_k(L, k))
-            groups.add(r.start, L)
-        total += L.clamp_(min=-60).exp_().sum(0)
+            z -= lse.to(z.dtype)[:, None]
+            found.append(top_k(z, k))
+            groups.add(r.start, z)
     new = v - T * total.clamp(min=1e-30).log()
     off = (total - 1).abs()
     if free:  # columns may stay unmatched
@@ -384,7 +409,7 @@ def soft_edges(c: Costs, u, v, T, found, groups, k) -> tuple:
     floor = u + last - c.ties - 4 * c.eps * (c.a.abs() + c.nx.square() + float((v - c.b).abs().max()))
     return (i, j, u[i] + v[j] - T * value), None if rough else floor
 
-# %% ../nbs/04_assign.ipynb #7c7a887c
+# %% ../nbs/04_assign.ipynb #156154d3
 SHARP = 2.0  # cool down until a row hesitates between this many columns
 CALM = (0.1, 0.35)  # error at which a temperature is done: where passes are cheap, at full size
 
@@ -394,7 +419,8 @@ def extend(c: Costs, u, T, m, free) -> Float[Tensor, " m"]:
     total = torch.full((m,), -math.inf, dtype=torch.float64, device=c.device)
     shift = ((u - c.a[: len(u)]) / T).to(c.dtype)
     for r, z in c.tiles(-c.b[:m] / T, c.gamma / T, n=len(u), m=m, ties=True, fast=True):
-        total = torch.logaddexp(total, torch.logsumexp(z.add_(shift[r, None]), 0).double())
+        top = z.add_(shift[r, None]).amax(0)
+        total = torch.logaddexp(total, top.double() + z.sub_(top).clamp_(min=-60).exp_().sum(0).double().log())
     return (-T * total).clamp(max=0) if free else -T * total
 
 
@@ -410,7 +436,7 @@ def anneal(c: Costs, v, T, coldest, reject=None, free=False, n=None, m=None, tri
             T, done = T / 2, 0
     return s, T
 
-# %% ../nbs/04_assign.ipynb #a38dd379
+# %% ../nbs/04_assign.ipynb #75762ab8
 def first_prices(c: Costs, reject=None, free=False, base=1024) -> tuple:
     "(prices of the columns, temperature they were found at)."
     if c.D == 1 and c.n == c.m and not free and c.metric == "sqeuclidean":
@@ -438,7 +464,8 @@ def first_prices(c: Costs, reject=None, free=False, base=1024) -> tuple:
 
 def line_prices(c: Costs) -> tuple:
     "In one dimension the sorted pairing is best, and neighbours in it decide the prices."
-    x, (y, order) = c.X[:, 0].sort(stable=True).values, c.Y[:, 0].sort(stable=True)
+    (X, Y) = c.given
+    x, (y, order) = c.double(X, c.rows)[:, 0].sort(stable=True).values, c.double(Y, c.cols)[:, 0].sort(stable=True)
     square = lambda p, q: (p - q).square()
     rise = (square(x[1:], y[1:]) - square(x[1:], y[:-1]) + square(x[:-1], y[1:]) - square(x[:-1], y[:-1])) / 2
     v = torch.zeros(c.m, dtype=torch.float64, device=c.device)
@@ -538,10 +565,13 @@ def settle(nodes: int, source, target, length, dense: bool, deadline: float = ma
         live = live.unique()
     return p
 
-# %% ../nbs/04_assign.ipynb #72722a11
-def on_edges(c: Costs, i, j, w, use, v, u, reject=None, free=False) -> tuple:
+# %% ../nbs/04_assign.ipynb #b7379099
+def on_edges(c: Costs, i, j, w, use, v, u, reject=None, free=False, gap=math.inf) -> tuple:
     "The best assignment on the edges in `use` (reduced costs w >= 0), and prices near v that support it on all: (mate [n], prices [m])."
     limit, some = 2**61 // (((c.n + c.m) if free else c.n) + 1) ** 2, w[use]
+    if gap < math.inf and free:  # what staying unmatched costs, where the gap allows it
+        idle = torch.cat([-v] if reject is None else [-v, reject - u])
+        some = torch.cat([some, idle[idle <= gap]])
     typical = float(some[:: max(1, len(some) // 2**18)].quantile(0.999)) if use.all() else math.inf
     most = max(min(float(some.max()), 4 * typical), 1e-15)
     q = most / min(limit, 2**40)
@@ -682,17 +712,18 @@ def soft(self: Search, v, T):
     self.edges.add(*s.edges)
     self.floor, self.references, self.v_next, self.epoch = s.floor, [v], s.v, torch.zeros_like(self.mate)
 
-# %% ../nbs/04_assign.ipynb #064ad3a2
+# %% ../nbs/04_assign.ipynb #4086cd43
 @patch
 def propose(self: Search) -> tuple:
     "(assignment, prices) on the edges. Only those with a reduced cost within the gap can be in the optimum."
     i, j, w, u = self.edges.reduced(self.v_next)
-    use = torch.ones_like(i, dtype=torch.bool)
+    use, gap = torch.ones_like(i, dtype=torch.bool), math.inf
     if self.ready:
         gap = max(self.objective - float(u.sum() + self.v_next.sum()), 0.0)  # at these prices: where soft passes made them, it is not self.gap
-        use = (self.mate[i] == j) | (w <= gap * (1 + 1e-6) + 1e-15)
+        gap = gap * (1 + 1e-6) + 1e-15
+        use = (self.mate[i] == j) | (w <= gap)
         use = use if use.any() else ~use
-    return on_edges(self.c, i, j, w, use, self.v_next, u, self.reject, self.free)
+    return on_edges(self.c, i, j, w, use, self.v_next, u, self.reject, self.free, gap)
 
 # %% ../nbs/04_assign.ipynb #2e8d28c5
 @patch
@@ -807,18 +838,22 @@ def repair(self: Search, T: float):
     self.floor = None
     self.note("soft passes")
 
-# %% ../nbs/04_assign.ipynb #9fe9f951
+# %% ../nbs/04_assign.ipynb #7f7df91c
 @patch
 def hold(self: Costs):
     "Compute and keep the products of all pairs, if `keep` says so or there is plenty of room."
-    need = self.X.element_size() * self.n * self.m
-    room = 2**28 if self.device.type == "cpu" else torch.cuda.mem_get_info(self.device)[0] // 4
-    if self.keep if self.keep is not None else need <= room:
-        kept = torch.empty(self.n, self.m, dtype=self.dtype, device=self.device)
-        with matmul_precision(False):
-            for i in range(0, self.n, 1024):
-                torch.mm(self.X[i : i + 1024, : self.D + 1], self.Y[:, : self.D + 1].T, out=kept[i : i + 1024])
-        self.kept, self.passes = kept, self.passes + 1
+    if not self.keep:
+        return
+    (X, Y), d = self.given, self.D + 1
+    kept = torch.empty(self.n, self.m, dtype=self.dtype, device=self.device)
+    y = self.filled(Y, self.cols, self.ny, self.noise[1])[:, :d].T
+    with matmul_precision(False):
+        for r in torch.arange(self.n, device=self.device).split(1024):
+            if time.monotonic() > self.deadline:
+                raise Stop
+            torch.mm(self.filled(X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])[:, :d], y, out=kept[r[0] : r[-1] + 1])
+            self.tick(len(r) / self.n)
+    self.kept, self.passes = kept, self.passes + 1
 
 
 def memory_needed(n: int, m: int, D: int, keep: bool = False, tile: int = 2**23) -> int:
@@ -926,7 +961,7 @@ def assign(
     status = "optimal" if not float(c.nx.max() + c.ny.max()) else attempt(search, progress)
     return finish(search, "gap limit" if status == "optimal" and tol > 1e-6 else status, options)
 
-# %% ../nbs/04_assign.ipynb #6872d3f9
+# %% ../nbs/04_assign.ipynb #d6c74edb
 def attempt(search: Search, progress: bool) -> str:
     "Run the search; the status says how it ended. Out of GPU memory: smaller tiles, again."
     from tqdm.auto import tqdm
@@ -953,6 +988,7 @@ def attempt(search: Search, progress: bool) -> str:
 def finish(search: Search, status: str, options: Mapping) -> Assignment:
     "Back to the given order and units."
     c, unit = search.c, search.c.unit**2
+    c.kept = c.X = c.Y = None  # room for what follows
     index, u, v = torch.full_like(search.mate, -1), torch.empty_like(search.u), torch.empty_like(search.v)
     matched = search.mate >= 0
     index[c.rows[matched]] = c.cols[search.mate[matched]]

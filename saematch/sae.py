@@ -73,15 +73,15 @@ def check_parameters(
     for name, p in params.items():
         check_finite(name, p, at)
 
-# %% ../nbs/00_sae.ipynb #761a3ce2
+# %% ../nbs/00_sae.ipynb #1409b3ff
 def check_finite(
     name: str,  # what to call it in a message
     values: Tensor,
     at: str = "",  # put before the message
 ):
     "Raise ValueError that counts NaN and infinite entries of `values` and says where the first one is."
-    bad = ~torch.isfinite(values)
-    if bad.any():
+    if values.numel() and not torch.isfinite(torch.stack(values.aminmax())).all():
+        bad = ~torch.isfinite(values)
         nans, first = int(values.isnan().sum()), bad.nonzero()[0].tolist()
         raise ValueError(f"{at}{name} has {nans} NaN and {int(bad.sum()) - nans} infinite of {bad.numel():,} values, the first "
                          f"at {first}; a damaged or diverged SAE cannot be matched, load it from its source again")
