@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'BALANCES', 'blocks', 'machine_memory', 'check_memory', 'cost_matrix', 'pair_cost', 'random_pair_cost',
-           'block_weights', 'descriptors', 'check_pair', 'one_convention', 'balance_factor', 'block_shares']
+           'block_weights', 'descriptors', 'check_pair', 'gauge_of', 'transport', 'one_convention', 'balance_factor',
+           'block_shares']
 
-# %% ../nbs/03_cost.ipynb #1e156a0e
+# %% ../nbs/03_cost.ipynb #5058a5d4
 import os
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .fold import absorb_b_dec, fold as fold_thresholds
+from .fold import absorb_b_dec, common_gauge, fold as fold_by
 from .sae import SAE, check_finite
 
 # %% ../nbs/03_cost.ipynb #1b0b4837
@@ -88,7 +90,7 @@ def block_weights(
         raise ValueError(f"the weight of a block must be positive and finite, got {weights!r}; leave a block out instead of giving it 0")
     return weights
 
-# %% ../nbs/03_cost.ipynb #da43b750
+# %% ../nbs/03_cost.ipynb #bc8d88ce
 BALANCES = ("sum", "entry", "block")
 
 
@@ -97,21 +99,21 @@ def descriptors(
     b: SAE,
     *,
     weights: str | dict = "all",  # blocks: "all", "encoder", "decoder", "bias", or {block: weight}
-    fold: bool = True,  # absorb the thresholds first (eq. 4)
+    fold: bool | str = True,  # measure latents in units of their thresholds first (eq. 4), or by another gauge (see 02_fold)
     metric: str = "sqeuclidean",  # or "cosine": rows of length 1
     balance: str = "sum",  # plain sum (eq. 3), or unit-free: "entry" or "block" (see 03_cost)
 ) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m D"]]:
     """Rows of A and rows of B whose pairwise squared distances are the matching costs (eq. 3).
 
-    D is the number of columns of the chosen blocks (2 d_model + 1 for "all"). Raises ValueError for SAEs of different
-    d_model, unknown options, or thresholds that cannot be folded.
+    D is the number of columns of the chosen blocks (d_model + d_out + 1 for "all"). `fold=True` takes the gauge that both SAEs have
+    (`common_gauge`). Raises ValueError for SAEs of different d_model, unknown options, or units that cannot be folded.
     """
-    check_pair(a, b)
+    check_pair(a, b, weights)
     for what, value, known in (("metric", metric, ("sqeuclidean", "cosine")), ("balance", balance, BALANCES)):
         if value not in known:
             raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r}")
     a, b = one_convention(a, b)
-    a, b = (fold_thresholds(s) if fold else s for s in (a, b))
+    a, b = (fold_by(s, gauge_of(fold, a, b)) for s in (a, b))
     A, B, parts = blocks(a), blocks(b), []
     for name, weight in block_weights(weights).items():
         scale = weight * balance_factor(A[name], B[name], balance)
@@ -122,15 +124,38 @@ def descriptors(
     check_finite("the descriptors of A", X), check_finite("the descriptors of B", Y)
     return X, Y
 
-# %% ../nbs/03_cost.ipynb #51337655
-def check_pair(a: SAE, b: SAE):
-    "Raise TypeError or ValueError unless the two SAEs live in one space."
+# %% ../nbs/03_cost.ipynb #07948ecc
+def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
+    "Raise TypeError or ValueError unless the chosen blocks of the two SAEs live in one space."
     for name, s in (("A", a), ("B", b)):
         if not isinstance(s, SAE):
             raise TypeError(f"{name} must be a saematch SAE, it is {type(s).__name__}; use load_sae, or SAE.from_saelens for a SAELens object")
-    if a.d_model != b.d_model:
-        raise ValueError(f"the SAEs read hidden states of different width: d_model is {a.d_model} in A and {b.d_model} in B, "
-                         "so no weight of one can be compared with a weight of the other; are they of the same model?")
+    chosen = block_weights(weights)
+    if a.d_model != b.d_model and ("encoder" in chosen or not (a.transcoder or b.transcoder)):
+        raise ValueError(f"the SAEs read hidden states of different width: d_model is {a.d_model} in A and {b.d_model} in B, so no weight of one can be compared "
+                         "with a weight of the other; are they of the same model? If you know a linear map between the two spaces, use transport")
+    if a.d_out != b.d_out and "decoder" in chosen:
+        raise ValueError(f"A writes vectors of {a.d_out} dimensions and B of {b.d_out}: decoders cannot be compared, use weights='encoder'")
+    if a.transcoder != b.transcoder and len(chosen) > 1:
+        raise ValueError("one is a transcoder (it reads one place of the model and writes another), the other an SAE: compare them on the side that they share, weights='encoder' or 'decoder'")
+    if any(s.activation == "other" for s in (a, b)) and set(chosen) != {"decoder"}:
+        raise ValueError(f"{' and '.join(dict.fromkeys(s.info.get('architecture', 'other') for s in (a, b) if s.activation == 'other'))} SAEs have no encoder per latent: match their decoders, weights='decoder'")
+
+
+def gauge_of(fold: bool | str, a: SAE, b: SAE) -> str:
+    "The gauge that `fold` means for a pair: True the one they share, False none."
+    return (common_gauge(a, b) if fold else "none") if isinstance(fold, bool) else fold
+
+
+def transport(
+    sae: SAE,
+    to: Float[Tensor, "d_model d_new"],  # a hidden state x becomes x @ to
+) -> SAE:  # the SAE that reads and writes the other space
+    "An SAE carried to another space by a linear map that you know (a fitted map between two models' hidden states, say)."
+    if to.dim() != 2 or len(to) != sae.d_model or sae.transcoder:
+        raise ValueError(f"the map must be [{sae.d_model}, d_new] and the SAE no transcoder; got {list(to.shape)}" + " and a transcoder" * sae.transcoder)
+    to = to.to(sae.W_dec)
+    return replace(sae, W_enc=torch.linalg.pinv(to) @ sae.W_enc, W_dec=sae.W_dec @ to, b_dec=sae.b_dec @ to)
 
 
 def one_convention(a: SAE, b: SAE) -> tuple[SAE, SAE]:
@@ -149,11 +174,11 @@ def balance_factor(
         return 1.0
     return (X.shape[1] if balance == "entry" else 1) / typical
 
-# %% ../nbs/03_cost.ipynb #93b16022
+# %% ../nbs/03_cost.ipynb #d4e41c0f
 def block_shares(
     a: SAE,
     b: SAE,
-    fold: bool = True,
+    fold: bool | str = True,
     balance: str = "sum",
 ) -> dict:  # block -> share of the cost of a random pair, summing to 1
     "How loud each block is in the plain (or balanced) sum: its share of the mean cost over all pairs."

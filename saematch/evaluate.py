@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['weight_mse', 'agreement', 'growth']
 
-# %% ../nbs/06_evaluate.ipynb #8b006459
+# %% ../nbs/06_evaluate.ipynb #b8210ff5
 import pandas as pd
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from .cost import BLOCKS, blocks, check_pair, one_convention, pair_cost
-from .fold import fold
+from .fold import common_gauge, fold
 from .io import Suite
 from .match import Match
 from .sae import SAE
 
-# %% ../nbs/06_evaluate.ipynb #51dc1ba9
+# %% ../nbs/06_evaluate.ipynb #4f02caad
 def weight_mse(
     a: SAE,
     b: SAE,
@@ -28,7 +28,7 @@ def weight_mse(
     if not (index >= 0).any():
         raise ValueError("no latent is matched, so there is no error to average")
     a, b = one_convention(a, b)
-    A, B = blocks(fold(a)), blocks(fold(b))
+    A, B = (blocks(fold(s, common_gauge(a, b))) for s in (a, b))
     cost = {name: pair_cost(A[name], B[name], index.to(a.device)).nanmean().item() for name in BLOCKS}
     columns = {name: A[name].shape[1] for name in BLOCKS}
     return {**{name: cost[name] / columns[name] for name in BLOCKS}, "all": sum(cost.values()) / sum(columns.values())}
@@ -44,7 +44,7 @@ def agreement(
     both = one.matched & two.matched
     return (one.index == two.index)[both].double().mean().item() if both.any() else float("nan")
 
-# %% ../nbs/06_evaluate.ipynb #9896ae5f
+# %% ../nbs/06_evaluate.ipynb #78feae30
 def growth(
     suite: Suite,
     layers=None,  # default: all
@@ -53,7 +53,7 @@ def growth(
     rows = []
     for layer in suite.layers if layers is None else layers:
         sae = suite[layer]
-        folded = fold(sae)
+        folded = fold(sae, common_gauge(sae))
         for quantity, values in {"threshold": sae.threshold, "encoder norm": sae.W_enc.norm(dim=0), "decoder norm": sae.W_dec.norm(dim=1),
                                  "folded encoder norm": folded.W_enc.norm(dim=0), "folded decoder norm": folded.W_dec.norm(dim=1)}.items():
             q = torch.quantile(values.double().cpu(), torch.tensor([0.05, 0.95], dtype=torch.float64))

@@ -6,7 +6,7 @@
 __all__ = ['BLIND', 'METHODS', 'CLAIMS', 'dense', 'mutual', 'greedy', 'greedy_by_sorting', 'identity', 'random', 'Match',
            'check_index', 'match', 'on_cpu', 'scatter', 'compose']
 
-# %% ../nbs/05_match.ipynb #628a9178
+# %% ../nbs/05_match.ipynb #8174d45e
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from .assign import Assignment, assign, inverted
-from .cost import cost_matrix, descriptors, pair_cost
+from .cost import cost_matrix, descriptors, gauge_of, pair_cost
 from .io import UsageError, atomic, check_target, read_safetensors
 from .sae import SAE
 
@@ -126,13 +126,13 @@ def check_index(index: Tensor, d_b: int):
         twice = int(used[(used.bincount()[used] > 1)][0])
         raise ValueError(f"latent {twice} of B is matched to {(index == twice).nonzero()[:, 0].tolist()[:3]} of A; a match is one-to-one")
 
-# %% ../nbs/05_match.ipynb #b8ba104d
+# %% ../nbs/05_match.ipynb #e8766c24
 def match(
     a: SAE,
     b: SAE,
     *,
     weights: str | dict = "all",  # "all", "encoder", "decoder", "bias", or {block: weight}
-    fold: bool = True,  # absorb the thresholds first
+    fold: bool | str = True,  # absorb the thresholds first, or another gauge: "decoder", "encoder", "none"
     metric: str = "sqeuclidean",  # or "cosine"
     balance: str = "sum",  # "sum" (paper), or unit-free: "entry", "block"
     method: str = "exact",  # or "dense", "greedy", "mutual", "identity", "random"
@@ -160,7 +160,7 @@ def match(
     else:
         index = BLIND[method](len(X), len(Y), seed) if method in BLIND else METHODS[method](cost_matrix(X, Y))
     names = {side: {k: s.info[k] for k in ("layer", "hook_name", "model_name", "source") if k in s.info} for side, s in (("a", a), ("b", b))}
-    return Match(index, b.d_sae, pair_cost(X, Y, index.to(X.device)).cpu(), dict(options, method=method, seed=seed, **names), proof)
+    return Match(index, b.d_sae, pair_cost(X, Y, index.to(X.device)).cpu(), dict(options, gauge=gauge_of(fold, a, b), method=method, seed=seed, **names), proof)
 
 
 def on_cpu(a: Assignment) -> Assignment:
@@ -249,7 +249,7 @@ def load(cls: Match, path: str | Path) -> Match:
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError(f"{path} says it is a match but is damaged ({type(e).__name__}: {e})") from e
 
-# %% ../nbs/05_match.ipynb #2ac04864
+# %% ../nbs/05_match.ipynb #4f8e8f44
 @patch
 def __repr__(self: Match):
     how = self.info.get("method", "composed" if "composed" in self.info else "given")
@@ -263,7 +263,7 @@ def _repr_markdown_(self: Match):
     known = self.cost[self.cost.isfinite()]
     spread = " / ".join(f"{q:.3g}" for q in known.quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=known.dtype)).tolist()) if len(known) else "unknown"
     rows = [("latents", f"{int(self.matched.sum()):,} of {len(self):,} matched to {self.d_b:,}"),
-            ("how", ", ".join(f"{k} {self.info[k]}" for k in ("method", "weights", "fold", "metric", "balance") if k in self.info) or "composed"),
+            ("how", ", ".join(f"{k} {self.info[k]}" for k in ("method", "weights", "fold", "gauge", "metric", "balance") if k in self.info and not (k == "gauge" and self.info[k] == "threshold")) or "composed"),
             ("sum of costs", f"{self.objective:.6g}" if len(known) else "unknown"),
             *([("proof", f"{self.proof.status}, gap {self.proof.relative_gap:.1e} of what chance loses")] if self.proof else []), ("pair cost, min / quartiles / max", spread)]
     return "\n".join([f"| {name('a')} | to {name('b')} |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows)])

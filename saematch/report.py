@@ -24,10 +24,10 @@ from .io import Suite, atomic
 from .match import Match, compose
 from .sae import SAE
 
-# %% ../nbs/07b_report.ipynb #d683f2f8
+# %% ../nbs/07b_report.ipynb #79f3fc7d
 def shown_name(name: str, m: Match) -> str:
     "What tables and figures call a match of the run."
-    exact = m.info.get("fold", True) and m.info.get("method", "exact") in ("exact", "dense")
+    exact = m.info.get("fold", True) not in (False, "none") and m.info.get("method", "exact") in ("exact", "dense")
     return name if name != "direct" else "folded" if exact else "chosen"
 
 

@@ -6,7 +6,7 @@
 __all__ = ['VARIANTS', 'parse_layers', 'check_run', 'Options', 'plan', 'provenance', 'claim', 'match_file', 'load_done',
            'match_all', 'run', 'collect', 'write_results']
 
-# %% ../nbs/08_run.ipynb #6d54d71b
+# %% ../nbs/08_run.ipynb #32b05bc0
 import json
 import os
 import platform
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from . import report
 from .evaluate import growth
+from .cost import gauge_of
 from .fold import fold
 from .io import Suite, UsageError, atomic, fingerprint, load_suite, read_json, sweep, unknown
 from .match import Match, match
@@ -57,7 +58,7 @@ def parse_layers(
         raise UsageError(f"two layers at least are needed to match, got {chosen or 'none'}; the suite has {available}")
     return chosen
 
-# %% ../nbs/08_run.ipynb #7e33c23c
+# %% ../nbs/08_run.ipynb #63383cc1
 def check_run(suite: Suite, layers: list, options: "Options"):
     "Raise UsageError for options that `match` would refuse, ValueError (naming the layer) for SAEs that cannot be matched."
     toy = random_sae(2, 2)
@@ -70,19 +71,19 @@ def check_run(suite: Suite, layers: list, options: "Options"):
         sae = suite[layer]
         widths.setdefault(sae.d_model, layer)
         try:
-            fold(sae)
+            fold(sae, gauge_of(options.fold or True, sae, sae))
         except ValueError as e:
             raise ValueError(f"layer {layer} ({sae.info.get('source')}): {e}") from e
     if len(widths) > 1:
         raise ValueError(f"the layers of {suite.name} read hidden states of different width: "
                          + ", ".join(f"d_model {d} at layer {layer}" for d, layer in widths.items()) + "; are they of one model?")
 
-# %% ../nbs/08_run.ipynb #879bbc28
+# %% ../nbs/08_run.ipynb #00c42a77
 @dataclass(frozen=True)
 class Options:
     "What is compared and how: the options of `match`."
     weights: str = "all"
-    fold: bool = True
+    fold: bool | str = True
     metric: str = "sqeuclidean"
     balance: str = "sum"
     method: str = "exact"

@@ -41,9 +41,9 @@ def test_every_parameter_is_missed_and_its_shape_checked(name, tmp_path):
 
 
 def test_configurations_that_would_be_computed_differently(tmp_path):
-    for cfg, says in [(dict(architecture="gated"), "architecture 'gated' is not supported"), (dict(normalize_activations="expected_average_only_in"), "fold it into the weights first"),
-                      (dict(reshape_activations="hook_z"), "reshape_activations is 'hook_z'"), (dict(apply_b_dec_to_input="false"), "apply_b_dec_to_input must be true or false"), (dict(metadata=[1]), "metadata must be an object"),
-                      (dict(d_sae=10), "cfg.json says d_in=6, d_sae=10, the tensors say 6, 9")]:
+    for cfg, says in [(dict(architecture="gated"), "a gated SAE has exactly the tensors .*missing b_gate"), (dict(architecture="crosscoder"), "architecture 'crosscoder' is not supported"), (dict(normalize_activations="expected_average_only_in"), "never folded into the weights"),
+                      (dict(reshape_activations="conv"), "reshape_activations is 'conv'"), (dict(apply_b_dec_to_input="false"), "apply_b_dec_to_input must be true or false"), (dict(metadata=[1]), "metadata must be an object"),
+                      (dict(d_sae=10), "cfg.json says d_in=6, d_sae=10, d_out=6, the tensors say 6, 9, 6")]:
         with pytest.raises(ValueError, match=says):
             load_sae(folder_of(tmp_path / "cfg", **cfg))
     (tmp_path / "cfg" / "cfg.json").write_text("{not json")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.io import ARCHITECTURES, UsageError, NoSAE, UnknownName, unknown, atomic, sweep, refuse_pickle, read_safetensors, read_npz, from_tensors, layer_of, check_target, read_json, check_config, config_info, embedded_suites, source_name, load_saelens_folder, load_gemma_scope, load_release, saelens_releases, save_sae, load_saematch, load_sae, Suite, fingerprint, by_layer, load_suite
+from saematch.io import UsageError, NoSAE, UnknownName, unknown, atomic, sweep, refuse_pickle, read_safetensors, read_npz, layer_of, check_target, read_json, config_info, embedded_suites, source_name, load_saelens_folder, load_gemma_scope, load_release, saelens_releases, save_sae, load_saematch, load_sae, Suite, fingerprint, by_layer, load_suite
 
 
 import errno
@@ -68,16 +68,15 @@ def test_damaged_and_foreign_files_are_refused():
         np.savez(folder / "objects.npz", W_enc=np.array([{}], dtype=object))
         with expect_fail(ValueError, "pickled objects, which are refused"): load_sae(folder / "objects.npz")
         with expect_fail(FileNotFoundError, "holds neither cfg.json nor params.npz"): load_sae(folder)
+        (folder / "sae_weights.safetensors").write_bytes(good)
+        config = lambda **cfg: (folder / "cfg.json").write_text(json.dumps(dict(architecture="jumprelu", d_in=8, d_sae=12) | cfg))
+        config(architecture="standard")
+        with expect_fail(ValueError, "a standard SAE has exactly the tensors W_enc, b_enc, W_dec, b_dec; unexpected threshold"): load_sae(folder)
+        config(normalize_activations="expected_average_only_in")
+        with expect_fail(ValueError, "never folded into the weights"): load_sae(folder)
+        config(d_sae=13)
+        with expect_fail(ValueError, "cfg.json says d_in=8, d_sae=13, d_out=8, the tensors say 8, 12, 8"): load_sae(folder)
         with expect_fail(FileNotFoundError, "no such SAE"): load_sae(folder / "nowhere.safetensors")
-
-
-def test_wrong_tensors_are_refused_by_name():
-    a = random_sae(8, 12, seed=4)
-    params = a.parameters()
-    with expect_fail(ValueError, "missing threshold; unexpected log_threshold"): from_tensors({k if k != "threshold" else "log_threshold": p for k, p in params.items()}, "my.npz")
-    with expect_fail(ValueError, "my.npz: W_dec must have shape [12, 8]"): from_tensors({**params, "W_dec": a.W_dec.T}, "my.npz")
-    with expect_fail(ValueError, "architecture 'topk' is not supported"): check_config(dict(architecture="topk"), "my folder")
-    with expect_fail(ValueError, "normalize_activations is 'layer_norm'"): check_config(dict(architecture="jumprelu", normalize_activations="layer_norm"), "my folder")
 
 
 def test_suites_are_lazy_and_know_their_layers():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.sae import LATENT, Planted, SAE, check_parameters, check_finite, random_sae, permute, rescale, planted
+from saematch.sae import LATENT, SCALES, NORMALIZE, Planted, SAE, check_settings, check_parameters, check_finite, random_sae, permute, rescale, planted
 
 
 from dataclasses import replace
@@ -25,6 +25,30 @@ def test_encode_and_decode_are_the_equations():
         assert_close(toy.encode(token), torch.stack(f))
         assert_close(toy.decode(toy.encode(token)), x_hat)
     x_hat
+
+
+def test_topk_keeps_the_largest_and_one_scale_for_all():
+    for rule in ("topk", "abstopk"):
+        toy = random_sae(activation=rule, k=5)
+        z = toy.prepare(x) @ toy.W_enc + toy.b_enc
+        size = z.abs() if rule == "abstopk" else z
+        f = toy.encode(x)
+        assert ((f != 0).sum(-1) == 5).all()
+        assert_close(f, torch.where(size >= size.sort(-1).values[:, -5:-4], z, 0))
+        assert_close(rescale(toy, 3.0).reconstruct(x), toy.reconstruct(x))
+        uneven = torch.ones(64, dtype=toy.dtype).index_fill(0, torch.tensor([3]), 4.0)
+        by_hand = replace(toy, W_enc=toy.W_enc * uneven, b_enc=toy.b_enc * uneven, W_dec=toy.W_dec / uneven[:, None])
+        assert not torch.allclose(by_hand.reconstruct(x), toy.reconstruct(x))
+    (by_hand.reconstruct(x) - toy.reconstruct(x)).abs().max()
+
+
+def test_normalised_sae_reconstructs_in_the_size_of_the_hidden_state():
+    for normalize in ("layer_norm", "constant_norm_rescale"):
+        toy, other = random_sae(normalize=normalize), random_sae(normalize=normalize, seed=1)
+        assert_close(toy.encode(10 * x), toy.encode(x), rtol=1e-4, atol=1e-4)
+        assert_close(toy.reconstruct(10 * x), 10 * toy.reconstruct(x), rtol=1e-3, atol=1e-3)
+        assert_close(other.decode(toy.encode(x), like=10 * x), 10 * other.decode(toy.encode(x), like=x))
+    (toy.reconstruct(10 * x) / toy.reconstruct(x)).mean()
 
 
 def test_permute_scatters_and_keeps_the_function():
@@ -79,4 +103,9 @@ def test_bad_weights_are_refused_by_name():
     with expect_fail(ValueError, "share one dtype"): replace(sae, b_enc=sae.b_enc.float())
     with expect_fail(ValueError, "the SAE reads d_model = 16"): sae.encode(torch.randn(3, 15))
     with expect_fail(ValueError, "2 of 64 scales are not positive and finite; the first is latent 4 with 0"): rescale(sae, torch.ones(64).index_fill(0, torch.tensor([4, 7]), 0))
+    with expect_fail(ValueError, "topk: one scale for all latents keeps the function, got scales from 1 to 2"): rescale(random_sae(activation="topk", k=4), torch.ones(64).index_fill(0, torch.tensor(3), 2))
+    with expect_fail(ValueError, "activation topk has k=None"): replace(sae, activation="topk")
+    with expect_fail(ValueError, "decode(f, like=x)"): random_sae(normalize="layer_norm").decode(sae.encode(x))
+    with expect_fail(NotImplementedError, "decoders can be matched"): replace(sae, activation="other").encode(x)
+    with expect_fail(ValueError, "W_skip is a part of transcoders"): replace(sae, W_skip=torch.zeros(16, 16, dtype=sae.dtype))
     with expect_fail(ValueError, "must be a permutation"): permute(sae, torch.zeros(64, dtype=torch.int64))

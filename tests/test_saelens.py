@@ -46,13 +46,6 @@ def test_negative_thresholds_mean_what_saelens_means():
         assert_close(SAE.from_saelens(theirs).encode(x), theirs.encode(x))
 
 
-def test_other_architectures_are_refused_by_name():
-    with pytest.raises(ValueError, match="architecture 'standard' is not supported"):
-        SAE.from_saelens(saelens_object("standard"))
-    with pytest.raises(ValueError, match="normalize_activations is 'layer_norm'"):
-        SAE.from_saelens(saelens_object(normalize_activations="layer_norm"))
-
-
 def test_a_folder_that_saelens_wrote(tmp_path):
     theirs = saelens_object()
     theirs.save_model(tmp_path / "layer_3")
