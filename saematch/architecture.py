@@ -7,14 +7,14 @@ __all__ = ['FIVE', 'FOUR', 'ONE_FOR_ALL', 'ARCHITECTURES', 'gated', 'standard', 
            'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'found',
            'check_names']
 
-# %% ../nbs/00b_architecture.ipynb #b3e511be
+# %% ../nbs/00b_architecture.ipynb #c8960733
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .sae import NORMALIZE, SAE, check_parameters
+from .sae import NORMALIZE, SAE
 
 # %% ../nbs/00b_architecture.ipynb #8ac01e67
 def gated(t: Mapping, cfg: Mapping) -> dict:
@@ -122,7 +122,7 @@ def check_config(cfg: Mapping):
     if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):
         raise ValueError(f"reshape_activations is {shape!r}, which saematch does not know")
 
-# %% ../nbs/00b_architecture.ipynb #72b65c8f
+# %% ../nbs/00b_architecture.ipynb #a28ff83c
 def from_tensors(
     tensors: Mapping,  # name -> tensor
     source: str,  # for messages and `info`
@@ -149,10 +149,12 @@ def from_tensors(
     except RuntimeError as e:  # shapes that do not fit
         raise ValueError(f"{source}: the tensors do not fit together ({e}); found {found(given)}") from None
     params = {k: read[k] for k in (*FIVE.split(), "W_skip") if k in read}
-    check_parameters(params, source, how.transcoder)
     norm = cfg["normalize_activations"] if cfg["normalize_activations"] in NORMALIZE else "none"
     info = {"source": source, "architecture": cfg["architecture"], **{k: v for k, v in info.items() if v is not None}}
-    return SAE(**params, apply_b_dec_to_input=cfg["apply_b_dec_to_input"], info=info, activation=how.rule, k=read.get("k"), normalize=norm, transcoder=how.transcoder)
+    try:
+        return SAE(**params, apply_b_dec_to_input=cfg["apply_b_dec_to_input"], info=info, activation=how.rule, k=read.get("k"), normalize=norm, transcoder=how.transcoder)
+    except (TypeError, ValueError) as e:
+        raise type(e)(f"{source}: {e}") from None
 
 
 def found(tensors: Mapping) -> str:

@@ -77,17 +77,20 @@ def frame(self: Assignment) -> "pd.DataFrame":  # one row for each step of the s
 
     return pd.DataFrame(list(self.history))
 
-# %% ../nbs/04_assign.ipynb #eaa3e6f7
+# %% ../nbs/04_assign.ipynb #bd6998a4
 def pair_costs(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "n D"],
     metric: str,
 ) -> Float[Tensor, " n"]:  # float64
-    "Cost of row i of X with row i of Y: squared distance, or minus the inner product."
-    if metric not in ("sqeuclidean", "inner"):
-        raise ValueError(f"metric must be sqeuclidean (squared distance) or inner (minus the inner product), not {metric!r}")
+    "Cost of row i of X with row i of Y: squared distance (unsigned: to the nearer of y and -y), or minus the inner product."
+    if metric not in ("sqeuclidean", "unsigned", "inner"):
+        raise ValueError(f"metric must be sqeuclidean (squared distance), unsigned (the same, to the nearer of y and -y) or inner (minus the inner product), not {metric!r}")
     X, Y = X.double(), Y.double()
-    return (X - Y).square().sum(1) if metric == "sqeuclidean" else -(X * Y).sum(1)
+    if metric == "inner":
+        return -(X * Y).sum(1)
+    square = (X - Y).square().sum(1)
+    return torch.minimum(square, (X + Y).square().sum(1)) if metric == "unsigned" else square
 
 
 def lowest(
@@ -99,14 +102,15 @@ def lowest(
     "min_j (cost_ij - v_j) for each row, in float64, a tile at a time."
     centre, out = Y.double().mean(0) if metric == "sqeuclidean" else 0, []
     Y = Y.double() - centre
-    w = v.double() - (Y.square().sum(1) if metric == "sqeuclidean" else 0)
+    w = v.double() - (Y.square().sum(1) if metric != "inner" else 0)
     for x in X.split(max(1, (2**22 if X.device.type == "cpu" else 2**27) // len(Y))):
         x = x.double() - centre
-        top = torch.addmm(w, x, Y.T, alpha=2.0 if metric == "sqeuclidean" else 1.0).amax(1)
-        out.append((x.square().sum(1) if metric == "sqeuclidean" else 0) - top)
+        z = x @ Y.T
+        top = (z.abs_() if metric == "unsigned" else z).mul_(1.0 if metric == "inner" else 2.0).add_(w).amax(1)
+        out.append((x.square().sum(1) if metric != "inner" else 0) - top)
     return torch.cat(out)
 
-# %% ../nbs/04_assign.ipynb #87b879c0
+# %% ../nbs/04_assign.ipynb #4f00485d
 def check_claims(a: Assignment, n: int, m: int):
     "Raise ValueError unless an assignment is one of n to m rows, in itself: shapes, finite numbers, one-to-one, complete."
     for name, length in (("index", n), ("u", n), ("v", m)):
@@ -124,8 +128,11 @@ def check_claims(a: Assignment, n: int, m: int):
 
 
 def chance(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str, reject: float | None) -> float:
-    "What a random assignment of all rows of X costs, or none at all if that is cheaper."
-    mean = random_pair_cost(X, Y) if metric == "sqeuclidean" else -float(X.double().mean(0) @ Y.double().mean(0))
+    "What a random assignment of all rows of X costs (with `unsigned`: if rows were orthogonal), or none at all if that is cheaper."
+    if metric == "unsigned":
+        mean = float(X.double().square().sum(1).mean() + Y.double().square().sum(1).mean())
+    else:
+        mean = random_pair_cost(X, Y) if metric == "sqeuclidean" else -float(X.double().mean(0) @ Y.double().mean(0))
     return len(X) * (mean if reject is None else min(mean, reject))
 
 # %% ../nbs/04_assign.ipynb #d825ec61
@@ -168,7 +175,7 @@ def verify(
         raise ValueError(f"it says optimal, but the gap is {paid - bound:.3g}, {(paid - bound) / scale:.1g} of what chance loses")
     return dict(objective=paid, bound=bound, gap=max(paid - bound, 0.0), relative_gap=max(paid - bound, 0.0) / scale if scale > slack else 0.0)
 
-# %% ../nbs/04_assign.ipynb #f3c9d985
+# %% ../nbs/04_assign.ipynb #6f3d87d9
 SAMPLE = 512  # rows of either side that decide the centre and the unit
 SPARE = 8  # random columns that break ties
 ROUNDING = 1e-13  # of the sums of prices and costs: gaps below this are zero
@@ -189,18 +196,18 @@ class Costs:
         self.rows, self.cols = (torch.randperm(k, generator=g).to(X.device) for k in (self.n, self.m))
         self.dtype = torch.float64 if self.D <= 32 else torch.float32
         self.eps = torch.finfo(self.dtype).eps / 2
-        self.gamma = 2.0 if metric == "sqeuclidean" else 1.0
+        self.gamma, self.unsigned = 1.0 if metric == "inner" else 2.0, metric == "unsigned"
         sample = torch.cat([X[self.rows[:SAMPLE]], Y[self.cols[:SAMPLE]]]).double()
-        self.centre = sample.median(0).values
+        self.centre = sample.median(0).values * (not self.unsigned)
         far = (sample - self.centre).square().sum(1)
         self.unit = unit_of(float(far.median()) or float(far.mean()))
         self.kappa = 4 * math.sqrt(self.D + 1) * self.eps
         self.noise = [torch.randn(k, SPARE, generator=g).to(self.device, self.dtype) * math.sqrt(self.eps) for k in (self.n, self.m)]
         self.keep, self.kept, self.X, self.Y = self.roomy() if keep is None else keep, None, None, None
         (nx, px, sum_x), (ny, py, sum_y) = self.measure(X, self.rows), self.measure(Y, self.cols)
-        self.a, self.b = (nx, ny) if metric == "sqeuclidean" else (px, py)
+        self.a, self.b = (px, py) if metric == "inner" else (nx, ny)
         self.nx, self.ny = nx.sqrt(), ny.sqrt()
-        self.random = self.n * float(self.a.mean() + self.b.mean() - self.gamma * (sum_x @ sum_y) / self.n / self.m)
+        self.random = self.n * float(self.a.mean() + self.b.mean() - (not self.unsigned) * self.gamma * (sum_x @ sum_y) / self.n / self.m)
         self.ties = self.gamma * math.prod(float(t.norm(dim=1).max()) for t in self.noise)  # at most this they add
         self.tile = tile or (2**28 if X.device.type != "cpu" else 2**21 if self.keep else 2**23)
         self.passes, self.deadline, self.tick = 0.0, math.inf, lambda share: None
@@ -247,7 +254,7 @@ def fill(self: Costs):
     self.X = self.filled(X, self.rows, self.kappa * self.nx, self.noise[0])
     self.Y = self.filled(Y, self.cols, self.ny, self.noise[1])
 
-# %% ../nbs/04_assign.ipynb #03b69862
+# %% ../nbs/04_assign.ipynb #c0cc0223
 @patch
 def double(self: Costs, Z, rows) -> Tensor:
     "Rows of given descriptors in float64, scaled and centred."
@@ -257,7 +264,7 @@ def double(self: Costs, Z, rows) -> Tensor:
 @patch
 def exact(self: Costs, i, j) -> Float[Tensor, " k"]:
     "Costs of the pairs (i, j) in float64 from the differences (in scaled units)."
-    (X, Y), step = self.given, max(1, (2**16 if self.device.type == "cpu" else 2**26) // self.D)
+    (X, Y), step = self.given, max(1, (2**15 if self.device.type == "cpu" else 2**26) // self.D)
     parts = [pair_costs(X[self.rows[p]], Y[self.cols[q]], self.metric) for p, q in zip(i.split(step), j.split(step))]
     return torch.cat(parts).mul_(self.unit**2) if parts else torch.empty(0, dtype=torch.float64, device=self.device)
 
@@ -281,7 +288,7 @@ def matmul_precision(fast: bool):
         if before != wanted:
             torch.set_float32_matmul_precision(before)
 
-# %% ../nbs/04_assign.ipynb #9d3a35dc
+# %% ../nbs/04_assign.ipynb #ec7718f0
 @patch
 def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=False, fast=False):
     """Yields (rows, z): z[r, j] = w_j + alpha x_r.y_j for consecutive rows (or the ones listed) and all (or the listed) columns.
@@ -306,7 +313,11 @@ def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=Fals
             z = z.addmm_(self.noise[0][r], self.noise[1][:m].T, alpha=alpha) if ties else z
         else:
             with matmul_precision(fast and self.device.type == "cuda"):
-                torch.addmm(w, self.X[r, :width], Y, alpha=alpha, out=z)
+                if self.unsigned:
+                    torch.mm(self.X[r, : self.D], Y[: self.D], out=z)
+                    z.abs_().addmm_(self.X[r, self.D : width], Y[self.D :]).mul_(alpha).add_(w)
+                else:
+                    torch.addmm(w, self.X[r, :width], Y, alpha=alpha, out=z)
         share = z.numel() / self.n / self.m
         self.passes += share
         self.tick(share)
@@ -631,14 +642,15 @@ def price_block(c: Costs, v, u, rows=None, cols=None, k=8) -> tuple:
     rest = (i[~cheap], j[~cheap], (least + v[j])[~cheap]) if cols is None else ()
     return low, i[cheap], j[cheap], rest
 
-# %% ../nbs/04_assign.ipynb #1cacf8d7
+# %% ../nbs/04_assign.ipynb #5d9bae08
 def price_double(c: Costs, v, rows, k=16) -> tuple:
     "(minimum of c_ij - v_j, i, j of the k smallest) of the given rows, from float64 tiles."
     (X, Y), low, found, w = c.given, [], [], v - c.b
     error = 16 * math.sqrt(c.D) * 2.0**-53 * (c.gamma * c.nx * c.ny.max() + c.a.abs() + float(w.abs().max()))
     for part in rows.split(max(1, c.tile // 4 // c.m)):
         x = c.double(X, c.rows[part])
-        z = torch.cat([x @ c.double(Y, c.cols[q]).T for q in torch.arange(c.m, device=c.device).split(1024)], 1).mul_(c.gamma).add_(w)
+        z = torch.cat([x @ c.double(Y, c.cols[q]).T for q in torch.arange(c.m, device=c.device).split(1024)], 1)
+        z = (z.abs_() if c.unsigned else z).mul_(c.gamma).add_(w)
         c.passes += z.numel() / c.n / c.m
         if time.monotonic() > c.deadline:
             raise Stop
@@ -647,7 +659,7 @@ def price_double(c: Costs, v, rows, k=16) -> tuple:
         found.append((part[:, None].expand_as(j).flatten(), j.flatten()))
     return torch.cat(low), *(torch.cat(t) for t in zip(*found))
 
-# %% ../nbs/04_assign.ipynb #d83fdfcb
+# %% ../nbs/04_assign.ipynb #321bff98
 class Search:
     "The state of a search: edges, best assignment, best prices. In shuffled order and scaled units."
 
@@ -665,7 +677,7 @@ class Search:
     def trivial(self) -> Tensor:
         "Row prices that hold whatever the costs are, with all column prices 0."
         c = self.c
-        low = torch.zeros(c.n, dtype=torch.float64, device=c.device) if c.metric == "sqeuclidean" else c.a + c.b.min() - c.gamma * c.nx * c.ny.max()
+        low = torch.zeros(c.n, dtype=torch.float64, device=c.device) if c.metric != "inner" else c.a + c.b.min() - c.gamma * c.nx * c.ny.max()
         return low if self.reject is None else low.clamp(max=self.reject)
 
 # %% ../nbs/04_assign.ipynb #e102f3a0
@@ -838,7 +850,7 @@ def repair(self: Search, T: float):
     self.floor = None
     self.note("soft passes")
 
-# %% ../nbs/04_assign.ipynb #7f7df91c
+# %% ../nbs/04_assign.ipynb #1a0d20b2
 @patch
 def hold(self: Costs):
     "Compute and keep the products of all pairs, if `keep` says so or there is plenty of room."
@@ -851,7 +863,11 @@ def hold(self: Costs):
         for r in torch.arange(self.n, device=self.device).split(1024):
             if time.monotonic() > self.deadline:
                 raise Stop
-            torch.mm(self.filled(X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])[:, :d], y, out=kept[r[0] : r[-1] + 1])
+            x, z = self.filled(X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])[:, :d], kept[r[0] : r[-1] + 1]
+            if self.unsigned:
+                torch.mm(x[:, :-1], y[:-1], out=z).abs_().addmm_(x[:, -1:], y[-1:])
+            else:
+                torch.mm(x, y, out=z)
             self.tick(len(r) / self.n)
     self.kept, self.passes = kept, self.passes + 1
 
@@ -928,13 +944,13 @@ def settle_ties(X, Y, index: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
     index = in_order(index, copies(X))
     return inverted(in_order(inverted(index, len(Y)), copies(Y)), len(X))
 
-# %% ../nbs/04_assign.ipynb #23e10910
+# %% ../nbs/04_assign.ipynb #7359e451
 @torch.no_grad()
 def assign(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "m D"],
     *,
-    metric: str = "sqeuclidean",  # squared distance, or "inner": minus the inner product
+    metric: str = "sqeuclidean",  # squared distance; "unsigned": to the nearer of y and -y; "inner": minus the inner product
     reject: float | None = None,  # a row of the smaller side may stay unmatched at this cost
     tol: float = 1e-9,  # stop at this relative gap
     time_limit: float | None = None,  # seconds; the best so far is returned

@@ -41,16 +41,19 @@ def check_memory(n: int, m: int):
         raise MemoryError(f"the cost matrix of {n:,} x {m:,} latents needs {need / 2**30:,.1f} GiB, this machine has {have / 2**30:,.1f}; "
                           'method="exact" needs no such matrix')
 
-# %% ../nbs/03_cost.ipynb #15525ab9
+# %% ../nbs/03_cost.ipynb #a2473cff
 def cost_matrix(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "m D"],
+    unsigned: bool = False,  # distance to the nearer of y and -y
 ) -> Float[Tensor, "n m"]:  # squared distances, float64
     "All squared distances between rows of X and rows of Y. Raises ValueError if the rows differ in length."
     if X.dim() != 2 or Y.dim() != 2 or X.shape[1] != Y.shape[1]:
         raise ValueError(f"descriptors must be [n, D] and [m, D], they are {list(X.shape)} and {list(Y.shape)}")
     check_memory(X.shape[0], Y.shape[0])
     X, Y = X.double(), Y.double()
+    if unsigned:
+        return (X @ Y.T).abs_().mul_(-2).add_(X.square().sum(1, keepdim=True)).add_(Y.square().sum(1)).clamp_(min=0)
     centre = torch.cat([X, Y]).median(dim=0).values
     X, Y = X - centre, Y - centre
     cost = torch.addmm(X.square().sum(1, keepdim=True), X, Y.T, alpha=-2)

@@ -52,15 +52,15 @@ def gauge_in_use(sae: SAE) -> str:
     ones = dict(threshold=sae.threshold, decoder=sae.W_dec.norm(dim=1), encoder=sae.W_enc.norm(dim=0))
     return next((f"every {k} is 1" if k == "threshold" else f"every {k} norm is 1" for k, v in ones.items() if ((v - 1).abs() < 1e-3).all()), "none")
 
-# %% ../nbs/02b_health.ipynb #940cad3b
+# %% ../nbs/02b_health.ipynb #b92924ed
 def self_check(
     sae: SAE,
     *,
     active: int = 8,  # latents that make up a hidden state
     tokens: int = 256,
     seed: int = 0,
-) -> float:  # share of them that the encoder finds
-    "Write hidden states with the decoder and count which latents the encoder finds. NaN where there is nothing to encode with."
+) -> float:  # 1: the encoder finds these latents and no others; 0: none of them
+    "Overlap (intersection over union) of latents written with the decoder and latents the encoder finds. NaN where there is no encoder."
     if sae.activation == "other" or sae.transcoder:  # a transcoder writes where it does not read
         return float("nan")
     g = torch.Generator().manual_seed(seed)
@@ -72,7 +72,8 @@ def self_check(
         return 0.0
     chosen = torch.stack([usable[torch.randperm(len(usable), generator=g)[:active]] for _ in range(tokens)]).to(sae.device)
     f = torch.zeros(tokens, sae.d_sae, dtype=sae.dtype, device=sae.device).scatter_(1, chosen, size[chosen])
-    return (sae.encode(f @ sae.W_dec + sae.b_dec) != 0).gather(1, chosen).double().mean().item()
+    on, written = sae.encode(f @ sae.W_dec + sae.b_dec) != 0, f > 0
+    return ((on & written).sum() / (on | written).sum()).item()
 
 # %% ../nbs/02b_health.ipynb #253540ed
 def explained_variance(
@@ -85,7 +86,7 @@ def explained_variance(
     x, x_hat = x.double(), sae.reconstruct(x.to(sae.dtype)).double()
     return 1 - ((x_hat - x).var(0).sum() / x.var(0).sum()).item()
 
-# %% ../nbs/02b_health.ipynb #c2483bc8
+# %% ../nbs/02b_health.ipynb #9ab8efad
 def health(
     sae: SAE,
     x: Float[Tensor, "tokens d_model"] | None = None,  # real hidden states, if at hand
@@ -100,7 +101,7 @@ def health(
         "threshold (min .. mean .. max)": span(sae.threshold), "encoder norm": span(sae.W_enc.norm(dim=0)), "decoder norm": span(sae.W_dec.norm(dim=1)),
         "certainly dead latents": int(dead(sae, None if x is None else x.norm(dim=1).max().item()).sum()),
         "copies of other latents": int((copies != torch.arange(len(copies), device=copies.device)).sum()),
-        "finds what it writes": "not tested" if found != found else f"{found:.1%}"}
+        "finds what it writes": "not tested" if found != found else f"{found:.1%} overlap"}
     if x is not None:
         out |= {"explained variance": f"{explained_variance(sae, x):.3f}", "active latents a token": f"{(sae.encode(x.to(sae.dtype)) != 0).double().sum(1).mean():.1f}"}
     return out | ({"neuronpedia": sae.info["neuronpedia_id"]} if sae.info.get("neuronpedia_id") else {})

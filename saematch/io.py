@@ -207,7 +207,7 @@ def load_gemma_scope(path: str | Path, **kw) -> SAE:
     "An SAE from Gemma Scope's `params.npz` (arXiv 2408.05147): JumpReLU, the decoder bias is not subtracted first."
     return from_tensors(read_npz(path), source_name(path), layer=layer_of(str(Path(path).resolve())), **kw)
 
-# %% ../nbs/01_io.ipynb #1c21ec25
+# %% ../nbs/01_io.ipynb #c9b974f5
 @patch(cls_method=True)
 def from_saelens(
     cls: SAE,
@@ -234,7 +234,12 @@ def load_release(release: str, sae_id: str, dtype=torch.float32, device="cpu") -
     except (OSError, ConnectionError) as e:
         raise OSError(f"cannot fetch {release}/{sae_id} from the Hugging Face hub ({type(e).__name__}: {e}). Without a network, "
                       "copy the SAE's folder here and give its path instead") from e
-    return SAE.from_saelens(obj, f"{release}/{sae_id}", copy=False).to(dtype=dtype)
+    except RuntimeError as e:  # tensors that do not fit SAELens' own idea of the architecture
+        raise ValueError(f"{release}/{sae_id}: SAELens cannot read these files ({e})") from e
+    sae = SAE.from_saelens(obj, f"{release}/{sae_id}", copy=False).to(dtype=dtype)
+    if release in known and known[release].neuronpedia_id.get(sae_id):  # SAELens loses it for configurations of version 6
+        sae = replace(sae, info={**sae.info, "neuronpedia_id": known[release].neuronpedia_id[sae_id]})
+    return sae
 
 # %% ../nbs/01_io.ipynb #9a8463ad
 def saelens_releases() -> dict:  # release name -> SAELens' record of it

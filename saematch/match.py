@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['BLIND', 'METHODS', 'CLAIMS', 'dense', 'mutual', 'greedy', 'greedy_by_sorting', 'identity', 'random', 'Match',
-           'check_index', 'match', 'on_cpu', 'scatter', 'compose']
+           'check_index', 'match', 'candidates', 'on_cpu', 'scatter', 'compose']
 
-# %% ../nbs/05_match.ipynb #8174d45e
+# %% ../nbs/05_match.ipynb #fca977de
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +19,9 @@ from jaxtyping import Float, Int64
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from .assign import Assignment, assign, inverted
-from .cost import cost_matrix, descriptors, gauge_of, pair_cost
+from .assign import Assignment, assign, inverted, pair_costs
+from .cost import cost_matrix, descriptors, gauge_of
+from .health import dead as dead_latents, duplicates
 from .io import UsageError, atomic, check_target, read_safetensors
 from .sae import SAE
 
@@ -91,7 +93,7 @@ def random(n: int, m: int, seed: int = 0) -> Int64[Tensor, " n"]:
 BLIND = dict(identity=identity, random=random)  # need no costs, only the two widths
 METHODS = dict(exact=assign, dense=dense, greedy=greedy, mutual=mutual, **BLIND)
 
-# %% ../nbs/05_match.ipynb #dd9f8173
+# %% ../nbs/05_match.ipynb #9e81a9b1
 @dataclass(frozen=True, eq=False, repr=False)
 class Match:
     """Which latent of B is which latent of A: `index[i] = j`, -1 where latent i is unmatched.
@@ -103,6 +105,7 @@ class Match:
     cost: Float[Tensor, " n"]  # squared distance of each pair, NaN where unmatched or unknown
     info: Mapping = field(default_factory=dict)  # how it was made
     proof: Assignment | None = None  # the certificate, where the method is "exact"
+    sign: Float[Tensor, " n"] | None = None  # -1 where latent i of A is the negative of its partner (abstopk only)
 
     def __post_init__(self):
         check_index(self.index, self.d_b)
@@ -126,7 +129,7 @@ def check_index(index: Tensor, d_b: int):
         twice = int(used[(used.bincount()[used] > 1)][0])
         raise ValueError(f"latent {twice} of B is matched to {(index == twice).nonzero()[:, 0].tolist()[:3]} of A; a match is one-to-one")
 
-# %% ../nbs/05_match.ipynb #e8766c24
+# %% ../nbs/05_match.ipynb #99d6137b
 def match(
     a: SAE,
     b: SAE,
@@ -141,33 +144,63 @@ def match(
     device: str | torch.device | None = None,  # where to compute; default: where A is
     progress: bool = False,  # a bar with the gap ("exact" only)
     seed: int = 0,  # of method "random"
+    dead: str = "warn",  # latents that the weights alone prove dead: "warn" and match them, "exclude" or "keep" them
+    norm: float | None = None,  # the largest norm of a hidden state, if known: it convicts more dead latents
 ) -> Match:
     """Match the latents of A to the latents of B (eq. 3). See `descriptors` for the costs, `assign` for the exact method.
 
     "exact" proves that no other match is cheaper (`match(...).proof`) and takes memory in proportion to the latents; "dense", "greedy" and
-    "mutual" need n x m numbers of 8 bytes. Raises ValueError for an unknown method and whatever `descriptors` and `assign` refuse.
+    "mutual" need n x m numbers of 8 bytes. A latent of an abstopk SAE and its negative are the same latent: there the distance is to the nearer of
+    the two. Raises ValueError for an unknown method and whatever `descriptors` and `assign` refuse.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if method != "exact" and (reject is not None or time_limit is not None):
         raise ValueError(f"reject and time_limit belong to the method 'exact', not to {method!r}")
     options, proof = dict(weights=weights, fold=fold, metric=metric, balance=balance), None
-    X, Y = descriptors(a, b, **options)
+    rows, columns = candidates(a, b, dead, norm)
+    X, Y = descriptors(a.select(rows) if len(rows) < a.d_sae else a, b.select(columns) if len(columns) < b.d_sae else b, **options)
     X, Y = (Z if device is None else Z.to(device) for Z in (X, Y))
+    how = "unsigned" if "abstopk" in (a.activation, b.activation) else "sqeuclidean"
     if method == "exact":
-        proof = on_cpu(assign(X, Y, reject=reject, time_limit=time_limit, progress=progress))
-        index = proof.index
+        proof = on_cpu(assign(X, Y, metric=how, reject=reject, time_limit=time_limit, progress=progress))
+        found = proof.index
     else:
-        index = BLIND[method](len(X), len(Y), seed) if method in BLIND else METHODS[method](cost_matrix(X, Y))
+        found = BLIND[method](len(X), len(Y), seed) if method in BLIND else METHODS[method](cost_matrix(X, Y, unsigned=how == "unsigned"))
+    at = (found >= 0).nonzero()[:, 0]
+    x, y = X[at.to(X.device)], Y[found[at].to(X.device)]
+    index, cost = torch.full((a.d_sae,), -1), torch.full((a.d_sae,), float("nan"), dtype=torch.float64)
+    index[rows[at]], cost[rows[at]] = columns[found[at]], pair_costs(x, y, how).cpu()
+    sign = torch.ones(a.d_sae, dtype=torch.float64).index_put((rows[at],), torch.where((x.double() * y.double()).sum(1) < 0, -1.0, 1.0).double().cpu()) if how == "unsigned" else None
+    options |= dict(gauge=gauge_of(fold, a, b), method=method, seed=seed) | (dict(excluded=[a.d_sae - len(rows), b.d_sae - len(columns)]) if dead == "exclude" else {})
     names = {side: {k: s.info[k] for k in ("layer", "hook_name", "model_name", "source") if k in s.info} for side, s in (("a", a), ("b", b))}
-    return Match(index, b.d_sae, pair_cost(X, Y, index.to(X.device)).cpu(), dict(options, gauge=gauge_of(fold, a, b), method=method, seed=seed, **names), proof)
+    return Match(index, b.d_sae, cost, dict(options, **names), proof, sign)
+
+
+def candidates(a: SAE, b: SAE, dead: str, norm: float | None) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
+    "The latents of A and of B to match. Warns of dead and duplicate ones, or leaves the dead ones out."
+    if dead not in ("warn", "exclude", "keep"):
+        raise ValueError(f"dead must be 'warn', 'exclude' or 'keep', not {dead!r}")
+    everything = lambda s: torch.arange(s.d_sae)
+    if dead == "keep":
+        return everything(a), everything(b)
+    gone = [dead_latents(s, norm).cpu() for s in (a, b)]
+    if dead == "exclude":
+        if any(g.all() for g in gone):
+            raise ValueError(f"every latent of {'A' if gone[0].all() else 'B'} is dead by its weights, so there is nothing to match")
+        return tuple((~g).nonzero()[:, 0] for g in gone)
+    copies = [int((duplicates(s).cpu() != everything(s)).sum()) for s in (a, b)]
+    if any(g.any() for g in gone) or any(copies):
+        says = ", ".join(f"{int(g.sum())} dead latents and {c} copies of others in {side}" for side, g, c in zip("AB", gone, copies))
+        warnings.warn(f"by their weights alone there are {says}; they are matched like all others. Leave the dead ones out with dead='exclude'", stacklevel=3)
+    return everything(a), everything(b)
 
 
 def on_cpu(a: Assignment) -> Assignment:
     "The same in main memory."
     return replace(a, index=a.index.cpu(), u=a.u.cpu(), v=a.v.cpu())
 
-# %% ../nbs/05_match.ipynb #c114ca03
+# %% ../nbs/05_match.ipynb #03b831aa
 def scatter(
     f: Float[Tensor, "*batch n"],  # activations of A
     index: Int64[Tensor, " n"],  # index[i] = j, -1 for unmatched
@@ -183,7 +216,7 @@ def scatter(
 @patch
 def scatter(self: Match, f: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch d_b"]:
     "Activations of A (folded: in units of their thresholds) in B's order."
-    return scatter(f, self.index, self.d_b)
+    return scatter(f if self.sign is None else f * self.sign.to(f), self.index, self.d_b)
 
 
 @patch
@@ -192,9 +225,10 @@ def inverse(self: Match) -> Match:
     at, back, cost = self.matched, inverted(self.index, self.d_b), self.cost.new_full((self.d_b,), float("nan"))
     cost[self.index[at]] = self.cost[at]
     info = {**self.info, **{k: v for k, v in (("a", self.info.get("b")), ("b", self.info.get("a"))) if v is not None}}
-    return Match(back, len(self.index), cost, info, self.proof and self.proof.inverse())
+    sign = None if self.sign is None else torch.ones(self.d_b, dtype=torch.float64).index_put((self.index[at],), self.sign[at])
+    return Match(back, len(self.index), cost, info, self.proof and self.proof.inverse(), sign)
 
-# %% ../nbs/05_match.ipynb #eedf7281
+# %% ../nbs/05_match.ipynb #5aefa5a2
 def compose(
     ab: Match,
     bc: Match,
@@ -207,10 +241,12 @@ def compose(
     index = torch.where(ab.matched, bc.index[ab.index.clamp(min=0)], -1)
     steps = [*ab.info.get("composed", [ab.info]), *bc.info.get("composed", [bc.info])]
     info = dict(composed=steps, **{k: m.info[k] for k, m in (("a", ab), ("b", bc)) if k in m.info})
-    ac = Match(index, bc.d_b, torch.full(index.shape, float("nan"), dtype=torch.float64), info)
+    ones = lambda m: torch.ones(len(m), dtype=torch.float64) if m.sign is None else m.sign
+    sign = None if ab.sign is None and bc.sign is None else ones(ab) * ones(bc)[ab.index.clamp(min=0)]
+    ac = Match(index, bc.d_b, torch.full(index.shape, float("nan"), dtype=torch.float64), info, None, sign)
     return compose(ac, *more) if more else ac
 
-# %% ../nbs/05_match.ipynb #1303cdbe
+# %% ../nbs/05_match.ipynb #512a01b7
 @patch
 def frame(self: Match) -> "pd.DataFrame":  # one row for each latent of A
     "Columns: latent_a, latent_b (-1 unmatched), cost, rank (0 for the cheapest pair; NaN where the cost is unknown)."
@@ -227,9 +263,11 @@ def save(self: Match, path: str | Path):
         raise UsageError(f"{path}: a match is saved as a .safetensors file")
     check_target(Path(path), "saematch.match")
     tensors, meta = dict(index=self.index, cost=self.cost), dict(format="saematch.match/1", d_b=str(self.d_b), info=json.dumps(dict(self.info)))
+    tensors |= {} if self.sign is None else dict(sign=self.sign)
     if self.proof:
         claims = {k: getattr(self.proof, k) for k in CLAIMS}
-        tensors, meta = tensors | dict(u=self.proof.u, v=self.proof.v), meta | dict(proof=json.dumps(claims))
+        found = dict(found=self.proof.index) if len(self.proof.index) != len(self.index) else {}
+        tensors, meta = tensors | found | dict(u=self.proof.u, v=self.proof.v), meta | dict(proof=json.dumps(claims))
     with atomic(path) as tmp:
         tmp.write_bytes(safetensors_bytes({k: t.contiguous() for k, t in tensors.items()}, meta))
 
@@ -244,8 +282,8 @@ def load(cls: Match, path: str | Path) -> Match:
     if meta.get("format") != "saematch.match/1":
         raise ValueError(f"{path} is a safetensors file, but not a match written by saematch")
     try:
-        proof = Assignment(tensors["index"], tensors["u"], tensors["v"], **json.loads(meta["proof"])) if "proof" in meta else None
-        return Match(tensors["index"], int(meta["d_b"]), tensors["cost"], json.loads(meta["info"]), proof)
+        proof = Assignment(tensors.get("found", tensors["index"]), tensors["u"], tensors["v"], **json.loads(meta["proof"])) if "proof" in meta else None
+        return Match(tensors["index"], int(meta["d_b"]), tensors["cost"], json.loads(meta["info"]), proof, tensors.get("sign"))
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError(f"{path} says it is a match but is damaged ({type(e).__name__}: {e})") from e
 

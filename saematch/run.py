@@ -78,7 +78,7 @@ def check_run(suite: Suite, layers: list, options: "Options"):
         raise ValueError(f"the layers of {suite.name} read hidden states of different width: "
                          + ", ".join(f"d_model {d} at layer {layer}" for d, layer in widths.items()) + "; are they of one model?")
 
-# %% ../nbs/08_run.ipynb #00c42a77
+# %% ../nbs/08_run.ipynb #2ed7ffb2
 @dataclass(frozen=True)
 class Options:
     "What is compared and how: the options of `match`."
@@ -89,6 +89,8 @@ class Options:
     method: str = "exact"
     reject: float | None = None
     seed: int = 0
+    dead: str = "warn"
+    norm: float | None = None
 
 
 VARIANTS = dict(unfolded=dict(fold=False), cosine=dict(metric="cosine"), greedy=dict(method="greedy"), mutual=dict(method="mutual"),

@@ -249,10 +249,11 @@ def permute(self: SAE, index: Int64[Tensor, " d_sae"]) -> SAE:
     "Latent i becomes latent index[i]: see `saematch.permute`."
     return permute(self, index)
 
-# %% ../nbs/00_sae.ipynb #eb49576d
+# %% ../nbs/00_sae.ipynb #28b27297
 def rescale(
     sae: SAE,
     scale: Float[Tensor, " d_sae"] | float,  # s > 0: activation i is multiplied by scale[i]
+    **known,  # parameters whose rescaled values are known more exactly than by multiplying
 ) -> SAE:  # same function, latents in other units
     """Measure each latent in other units.
 
@@ -273,7 +274,7 @@ def rescale(
     def scaled(p, axis, power):
         return p * (s**power if p.dim() == 1 else (s**power).unsqueeze(1 - axis))
 
-    return replace(sae, **{name: scaled(getattr(sae, name), *where) for name, where in LATENT.items()})
+    return replace(sae, **{name: scaled(getattr(sae, name), *where) for name, where in LATENT.items()} | known)
 
 # %% ../nbs/00_sae.ipynb #3a6b807c
 @patch

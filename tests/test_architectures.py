@@ -1,12 +1,16 @@
 """Every architecture of SAELens: its own object and ours compute the same, in memory and through files."""
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
 
-from saematch import SAE, load_sae, save_sae
+from saematch import SAE, fold, load_sae, match, permute, planted, random_sae, save_sae
 from saematch.architecture import ARCHITECTURES
+from saematch.cost import transport
 from saematch.sae import SCALES, rescale
 
 sae_lens = pytest.importorskip("sae_lens")
@@ -34,9 +38,9 @@ def theirs(architecture, **kw):
     return obj
 
 
-@pytest.mark.parametrize("architecture, settings", PLAIN + MORE)
-def test_the_object_and_the_canonical_form_agree(architecture, settings, tmp_path):
-    obj = theirs(architecture, **settings)
+@pytest.mark.parametrize("architecture, more", PLAIN + MORE)
+def test_the_object_and_the_canonical_form_agree(architecture, more, tmp_path):
+    obj = theirs(architecture, **more)
     obj.save_model(tmp_path / "layer_5")
     save_sae(SAE.from_saelens(obj), tmp_path / "own.safetensors")
     with torch.no_grad():
@@ -48,9 +52,9 @@ def test_the_object_and_the_canonical_form_agree(architecture, settings, tmp_pat
         assert_close(ours.reconstruct(X), x_hat, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("architecture, settings", PLAIN + MORE)
-def test_the_allowed_rescalings_keep_the_function(architecture, settings):
-    ours = SAE.from_saelens(theirs(architecture, **settings))
+@pytest.mark.parametrize("architecture, more", PLAIN + MORE)
+def test_the_allowed_rescalings_keep_the_function(architecture, more):
+    ours = SAE.from_saelens(theirs(architecture, **more))
     s = (2 * torch.randn(24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).exp()
     if SCALES[ours.activation] == "one":
         with pytest.raises(ValueError, match="one scale for all latents"):
@@ -109,3 +113,64 @@ def test_version_5_topk_is_no_relu(tmp_path):
     assert cfg["architecture"] == "topk" and ours.layer == 7
     with torch.no_grad():
         assert_close(ours.encode(X), obj.encode(X))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rule=st.sampled_from(("jumprelu", "relu", "topk", "abstopk")), d=st.integers(1, 12), n=st.integers(2, 30), seed=st.integers(0, 999), log_scale=st.floats(-6, 6),
+       by=st.sampled_from(("threshold", "decoder", "encoder")), normalize=st.sampled_from(("none", "layer_norm", "constant_norm_rescale")), subtracts=st.booleans())
+def test_folding_keeps_the_function_forgets_the_units_and_is_idempotent(rule, d, n, seed, log_scale, by, normalize, subtracts):
+    d = max(d, 2)
+    more = dict(activation=rule, k=1 + seed % n) if "topk" in rule else {}
+    sae = random_sae(d, n, seed=seed, apply_b_dec_to_input=subtracts, normalize=normalize, **more)
+    if rule != "jumprelu":
+        sae, by = replace(sae, threshold=torch.zeros_like(sae.threshold)), "decoder" if by == "threshold" else by
+    g = torch.Generator().manual_seed(seed)
+    x = 2 * torch.randn(30, d, dtype=torch.float64, generator=g)
+    scale = (log_scale * torch.randn(n, dtype=torch.float64, generator=g)).exp() if SCALES[sae.activation] == "each" else torch.full((n,), math.exp(log_scale), dtype=torch.float64)
+    other = rescale(sae, scale)
+    folded = fold(sae, by)
+    clear = ((sae.prepare(x) @ sae.W_enc + sae.b_enc - sae.threshold).abs() > 1e-9).all(1)  # rounding decides nothing
+    close = dict(rtol=1e-10, atol=1e-10)
+    assert_close(folded.reconstruct(x)[clear], sae.reconstruct(x)[clear], **close)
+    for name, p in fold(other, by).parameters().items():
+        assert_close(p, folded.parameters()[name], rtol=1e-9, atol=1e-9)
+    for name, p in fold(folded, by).parameters().items():
+        assert_close(p, folded.parameters()[name], **close)
+
+
+def test_sign_flips_of_abstopk_change_no_match():
+    a = random_sae(10, 40, activation="abstopk", k=5)
+    b = planted(a, decoder_noise=1.0, encoder_noise=1.0, seed=3).sae
+    for seed in range(3):
+        flip = torch.where(torch.rand(40, generator=torch.Generator().manual_seed(seed)) < 0.5, -1.0, 1.0).double()
+        flipped = replace(b, W_enc=b.W_enc * flip, b_enc=b.b_enc * flip, W_dec=b.W_dec * flip[:, None])
+        assert torch.equal(match(a, flipped).index, match(a, b).index)
+        assert match(a, flipped).proof.optimal and abs(match(a, flipped).objective - match(a, b).objective) < 1e-9
+
+
+def test_transcoders_match_on_either_side_and_decoder_only_saes_by_their_decoders():
+    one, two = (SAE.from_saelens(theirs("jumprelu_skip_transcoder")), SAE.from_saelens(theirs("transcoder")))
+    for weights in ("encoder", "decoder", "bias", "all"):
+        assert match(one, two, weights=weights).proof.optimal
+    sae = random_sae(10, 24)
+    with pytest.raises(ValueError, match="A writes vectors of 7 dimensions and B of 10"):
+        match(one, sae, weights="decoder")
+    assert match(one, sae, weights="encoder").proof.optimal
+    pursuit = SAE.from_saelens(theirs("matching_pursuit"))
+    with pytest.raises(ValueError, match="matching_pursuit SAEs have no encoder per latent"):
+        match(pursuit, sae)
+    assert match(pursuit, sae, weights="decoder").info["gauge"] == "none"
+
+
+def test_an_explicit_map_between_two_spaces():
+    a, g = random_sae(10, 40), torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64, generator=g))[0][:10] * 3
+    index = torch.randperm(40, generator=g)
+    b = permute(transport(a, turn), index)
+    x = torch.randn(20, 10, dtype=torch.float64, generator=g)
+    assert_close(transport(a, turn).reconstruct(x @ turn), a.reconstruct(x) @ turn)
+    assert torch.equal(match(transport(a, turn), b).index, index)
+    with pytest.raises(ValueError, match="use transport"):
+        match(a, b)
+    with pytest.raises(ValueError, match=r"the map must be \[10, d_new\]"):
+        transport(a, turn.T)

@@ -15,7 +15,10 @@ engine = __import__("sys").modules["saematch.assign"]
 
 def costs(X, Y, metric):
     X, Y = X.double(), Y.double()
-    return (X[:, None] - Y).square().sum(2) if metric == "sqeuclidean" else -(X @ Y.T)
+    if metric == "inner":
+        return -(X @ Y.T)
+    square = lambda Y: (X[:, None] - Y).square().sum(2)
+    return torch.minimum(square(Y), square(-Y)) if metric == "unsigned" else square(Y)
 
 
 def oracle(X, Y, metric="sqeuclidean", reject=None):
@@ -87,7 +90,7 @@ def descriptors(kind, n, m, D, seed):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(kind=st.sampled_from(KINDS), n=st.integers(1, 90), m=st.integers(1, 90), D=st.sampled_from((1, 2, 3, 8, 40, 130)), square=st.booleans(),
        seed=st.integers(0, 10**6), scale=st.sampled_from((1e-6, 1.0, 1e6)), shift=st.sampled_from((0.0, 10.0)), double=st.booleans(),
-       metric=st.sampled_from(("sqeuclidean", "inner")), reject=st.sampled_from((None, None, 0.0, 0.3, 1.0)))
+       metric=st.sampled_from(("sqeuclidean", "sqeuclidean", "unsigned", "inner")), reject=st.sampled_from((None, None, 0.0, 0.3, 1.0)))
 def test_the_optimum_is_found_and_proven(kind, n, m, D, square, seed, scale, shift, double, metric, reject):
     X, Y = descriptors(kind, n, n if square else m, D, seed)
     X, Y = ((Z.double() if double else Z) * scale + shift * scale for Z in (X, Y))

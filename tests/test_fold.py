@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.fold import GAUGES, units, is_unit, fold, no_unit, common_gauge, absorb_b_dec
+from saematch.fold import GAUGES, gauge_units, is_unit, fold, no_unit, common_gauge, absorb_b_dec
 
 
 from dataclasses import replace
@@ -38,8 +38,8 @@ def test_every_gauge_keeps_the_function_and_forgets_the_units():
     for rule, settings in dict(jumprelu={}, relu={}, topk=dict(activation="topk", k=6), abstopk=dict(activation="abstopk", k=6)).items():
         sae = random_sae(**settings)
         sae = sae if rule == "jumprelu" else replace(sae, threshold=torch.zeros_like(sae.threshold))
-        units_ = (2 * torch.randn(64 if rule in ("jumprelu", "relu") else 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).exp()
-        other = rescale(sae, units_)
+        units = (2 * torch.randn(64 if rule in ("jumprelu", "relu") else 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).exp()
+        other = rescale(sae, units)
         for by in ("threshold", "decoder", "encoder") if rule == "jumprelu" else ("decoder", "encoder"):
             one, two = fold(sae, by), fold(other, by)
             remembered = max((one.parameters()[k] - two.parameters()[k]).abs().max().item() for k in one.parameters())

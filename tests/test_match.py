@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.match import BLIND, METHODS, CLAIMS, dense, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, on_cpu, scatter, compose
+from saematch.match import BLIND, METHODS, CLAIMS, dense, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, candidates, on_cpu, scatter, compose
 
 
 import tempfile

@@ -27,21 +27,6 @@ def test_encode_and_decode_are_the_equations():
     x_hat
 
 
-def test_topk_keeps_the_largest_and_one_scale_for_all():
-    for rule in ("topk", "abstopk"):
-        toy = random_sae(activation=rule, k=5)
-        z = toy.prepare(x) @ toy.W_enc + toy.b_enc
-        size = z.abs() if rule == "abstopk" else z
-        f = toy.encode(x)
-        assert ((f != 0).sum(-1) == 5).all()
-        assert_close(f, torch.where(size >= size.sort(-1).values[:, -5:-4], z, 0))
-        assert_close(rescale(toy, 3.0).reconstruct(x), toy.reconstruct(x))
-        uneven = torch.ones(64, dtype=toy.dtype).index_fill(0, torch.tensor([3]), 4.0)
-        by_hand = replace(toy, W_enc=toy.W_enc * uneven, b_enc=toy.b_enc * uneven, W_dec=toy.W_dec / uneven[:, None])
-        assert not torch.allclose(by_hand.reconstruct(x), toy.reconstruct(x))
-    (by_hand.reconstruct(x) - toy.reconstruct(x)).abs().max()
-
-
 def test_normalised_sae_reconstructs_in_the_size_of_the_hidden_state():
     for normalize in ("layer_norm", "constant_norm_rescale"):
         toy, other = random_sae(normalize=normalize), random_sae(normalize=normalize, seed=1)
@@ -77,6 +62,21 @@ def test_every_row_of_the_table_matters():
            for k in LATENT}
     assert min(off.values()) > 0.01
     off
+
+
+def test_topk_keeps_the_largest_and_one_scale_for_all():
+    for rule in ("topk", "abstopk"):
+        toy = random_sae(activation=rule, k=5)
+        z = toy.prepare(x) @ toy.W_enc + toy.b_enc
+        size = z.abs() if rule == "abstopk" else z
+        f = toy.encode(x)
+        assert ((f != 0).sum(-1) == 5).all()
+        assert_close(f, torch.where(size >= size.sort(-1).values[:, -5:-4], z, 0))
+        assert_close(rescale(toy, 3.0).reconstruct(x), toy.reconstruct(x))
+        uneven = torch.ones(64, dtype=toy.dtype).index_fill(0, torch.tensor([3]), 4.0)
+        by_hand = replace(toy, W_enc=toy.W_enc * uneven, b_enc=toy.b_enc * uneven, W_dec=toy.W_dec / uneven[:, None])
+        assert not torch.allclose(by_hand.reconstruct(x), toy.reconstruct(x))
+    (by_hand.reconstruct(x) - toy.reconstruct(x)).abs().max()
 
 
 def test_planted_partners_are_close_and_noise_is_what_it_says():
