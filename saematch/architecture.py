@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIVE', 'FOUR', 'ONE_FOR_ALL', 'ARCHITECTURES', 'gated', 'standard', 'jumprelu', 'unit_decoder', 'topk', 'batchtopk',
            'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'found',
-           'check_names']
+           'check_names', 'crosscoder', 'presence']
 
 # %% ../nbs/00b_architecture.ipynb #c8960733
 from collections.abc import Callable, Mapping
@@ -122,7 +122,7 @@ def check_config(cfg: Mapping):
     if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):
         raise ValueError(f"reshape_activations is {shape!r}, which saematch does not know")
 
-# %% ../nbs/00b_architecture.ipynb #a28ff83c
+# %% ../nbs/00b_architecture.ipynb #bca702d7
 def from_tensors(
     tensors: Mapping,  # name -> tensor
     source: str,  # for messages and `info`
@@ -156,7 +156,7 @@ def from_tensors(
     except (TypeError, ValueError) as e:
         raise type(e)(f"{source}: {e}") from None
 
-
+# %% ../nbs/00b_architecture.ipynb #4f85a809
 def found(tensors: Mapping) -> str:
     "Names and shapes, for messages."
     return ", ".join(f"{k} {list(v.shape)}" for k, v in sorted(tensors.items())) or "none"
@@ -170,3 +170,30 @@ def check_names(tensors: Mapping, architecture: str, source: str):
     if missing or extra:
         says = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(extra)}"] * bool(extra)
         raise ValueError(f"{source}: a {architecture} SAE has exactly the tensors {', '.join(needs)}; {'; '.join(says)} (found: {found(tensors)})")
+
+# %% ../nbs/00b_architecture.ipynb #35be229f
+def crosscoder(
+    tensors: Mapping,  # W_enc [layers, d_model, d_sae] (or [d_model, d_sae], if one layer is read), W_dec [d_sae, layers, d_model], b_enc [d_sae], b_dec [layers, d_model]
+    layers: list,  # the layers written, as many as W_dec has
+    source: str = "crosscoder",
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> dict:  # layer -> SAE, all with the same latents
+    "A crosscoder or cross-layer transcoder as a family of layers. Raises ValueError for missing tensors and shapes that do not fit."
+    if missing := [k for k in ("W_enc", "b_enc", "W_dec", "b_dec") if k not in tensors]:
+        raise ValueError(f"{source}: missing {', '.join(missing)} (found: {found(tensors)})")
+    t = {k: p.to(device, dtype) for k, p in tensors.items() if k in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    n, L = t["W_dec"].shape[0], len(layers)
+    W_enc = t["W_enc"] if t["W_enc"].dim() == 3 else torch.cat([t["W_enc"][None], t["W_enc"].new_zeros(L - 1, *t["W_enc"].shape)])
+    if t["W_dec"].dim() != 3 or t["W_dec"].shape[1] != L or len(W_enc) != L or tuple(t["b_dec"].shape) != (L, t["W_dec"].shape[2]):
+        raise ValueError(f"{source}: for {L} layers W_dec must be [d_sae, {L}, d_model], W_enc [{L}, d_model, d_sae] and b_dec [{L}, d_model]; found {found(tensors)}")
+    info = dict(architecture="crosscoder", source=source)
+    return {layer: SAE(W_enc[i], t["b_enc"], t["W_dec"][:, i].contiguous(), t["b_dec"][i], t["b_enc"].new_zeros(n), info=dict(info, layer=layer), activation="other")
+            for i, layer in enumerate(layers)}
+
+
+def presence(family: Mapping) -> Tensor:  # [d_sae, layers], rows sum to 1
+    "In which layers each latent of a crosscoder lives: its decoder norm in each layer, as a share of their sum."
+    norms = torch.stack([s.W_dec.norm(dim=1) for s in family.values()], 1)
+    return norms / norms.sum(1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)

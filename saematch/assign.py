@@ -212,7 +212,7 @@ class Costs:
         self.tile = tile or (2**28 if X.device.type != "cpu" else 2**21 if self.keep else 2**23)
         self.passes, self.deadline, self.tick = 0.0, math.inf, lambda share: None
 
-# %% ../nbs/04_assign.ipynb #3d9f0b05
+# %% ../nbs/04_assign.ipynb #3a9a9045
 def unit_of(typical: float) -> float:
     "The power of two that brings a typical squared length near 1. Scaling by it is exact."
     return 2.0 ** -round(math.log2(typical) / 2) if typical > 0 else 1.0
@@ -236,7 +236,7 @@ def measure(self: Costs, Z, order) -> tuple:
         total = total + z.sum(0)
     return torch.cat(norm), torch.cat(linear), total
 
-
+# %% ../nbs/04_assign.ipynb #67142223
 @patch
 def filled(self: Costs, Z, order, extra, noise) -> Tensor:
     "Shuffled, centred, scaled rows with the extra columns, [len(order), D + 1 + SPARE]."

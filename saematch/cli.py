@@ -14,7 +14,7 @@ import traceback
 
 from . import __version__
 
-# %% ../nbs/09_cli.ipynb #60bb9380
+# %% ../nbs/09_cli.ipynb #72172c12
 def match_options(p: argparse.ArgumentParser):
     "The options that `saematch run` and `saematch match` share: those of `saematch.match`."
     p.add_argument("--weights", default="all", choices=["all", "encoder", "decoder", "bias"], help="which weights are compared (default: all)")
@@ -28,7 +28,7 @@ def match_options(p: argparse.ArgumentParser):
     p.add_argument("--dead", default="warn", choices=["warn", "exclude", "keep"], help="latents that their weights prove dead (default: match them and warn)")
     p.add_argument("--norm", type=float, help="the largest norm of a hidden state, if known: it proves more latents dead")
 
-
+# %% ../nbs/09_cli.ipynb #34e290ee
 def parser() -> argparse.ArgumentParser:
     "The command line as an argparse parser."
     top = argparse.ArgumentParser(prog="saematch", description="Match the features of sparse autoencoders across the layers of a language model, from their weights alone.")
@@ -79,7 +79,7 @@ def cmd_run(suite, layers, pattern, out, overwrite, jobs, **options):
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
-# %% ../nbs/09_cli.ipynb #b0a106a4
+# %% ../nbs/09_cli.ipynb #3e5fc682
 def cmd_match(a, b, out, top, **options):
     from pathlib import Path
 
@@ -100,7 +100,7 @@ def cmd_match(a, b, out, top, **options):
         m.save(out)
         print(f"\nwritten to {out}")
 
-
+# %% ../nbs/09_cli.ipynb #0e342142
 def cmd_info(source, pattern, states):
     from saematch.health import health
     from saematch.io import NoSAE, load_sae, load_suite
@@ -115,7 +115,7 @@ def cmd_info(source, pattern, states):
         print(sae)
         print("\n".join(f"  {k:32}{v}" for k, v in (known | checks).items()))
 
-
+# %% ../nbs/09_cli.ipynb #5e162c8b
 def hidden_states(path, sae):
     "The tensor of an SAE's layer in a file, without the tokens that a mask `keep` leaves out."
     from saematch.io import read_safetensors

@@ -127,7 +127,7 @@ def descriptors(
     check_finite("the descriptors of A", X), check_finite("the descriptors of B", Y)
     return X, Y
 
-# %% ../nbs/03_cost.ipynb #07948ecc
+# %% ../nbs/03_cost.ipynb #846c6e89
 def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
     "Raise TypeError or ValueError unless the chosen blocks of the two SAEs live in one space."
     for name, s in (("A", a), ("B", b)):
@@ -144,7 +144,7 @@ def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
     if any(s.activation == "other" for s in (a, b)) and set(chosen) != {"decoder"}:
         raise ValueError(f"{' and '.join(dict.fromkeys(s.info.get('architecture', 'other') for s in (a, b) if s.activation == 'other'))} SAEs have no encoder per latent: match their decoders, weights='decoder'")
 
-
+# %% ../nbs/03_cost.ipynb #2d25cd8c
 def gauge_of(fold: bool | str, a: SAE, b: SAE) -> str:
     "The gauge that `fold` means for a pair: True the one they share, False none."
     return (common_gauge(a, b) if fold else "none") if isinstance(fold, bool) else fold

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['UsageError', 'NoSAE', 'UnknownName', 'unknown', 'atomic', 'sweep', 'refuse_pickle', 'read_safetensors', 'read_npz',
            'layer_of', 'check_target', 'read_json', 'config_info', 'embedded_suites', 'source_name',
-           'load_saelens_folder', 'load_gemma_scope', 'load_release', 'saelens_releases', 'save_sae', 'load_saematch',
-           'load_sae', 'Suite', 'fingerprint', 'by_layer', 'load_suite']
+           'load_saelens_folder', 'load_gemma_scope', 'load_release', 'load_crosscoder', 'saelens_releases', 'save_sae',
+           'load_saematch', 'load_sae', 'Suite', 'fingerprint', 'by_layer', 'load_suite']
 
-# %% ../nbs/01_io.ipynb #8d44184e
+# %% ../nbs/01_io.ipynb #e62c6992
 import difflib
 import errno
 import hashlib
@@ -33,7 +33,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from .architecture import check_names, from_tensors
+from .architecture import check_names, crosscoder, from_tensors
 from .sae import SAE, check_parameters
 
 # %% ../nbs/01_io.ipynb #5f53ba15
@@ -241,7 +241,16 @@ def load_release(release: str, sae_id: str, dtype=torch.float32, device="cpu") -
         sae = replace(sae, info={**sae.info, "neuronpedia_id": known[release].neuronpedia_id[sae_id]})
     return sae
 
-# %% ../nbs/01_io.ipynb #9a8463ad
+# %% ../nbs/01_io.ipynb #9feb9f14
+def load_crosscoder(
+    path: str | Path,  # a .safetensors file with W_enc, b_enc, W_dec, b_dec
+    layers: list,  # the layers it writes, in order
+    **kw,  # dtype, device
+) -> dict:  # layer -> SAE
+    "A crosscoder or cross-layer transcoder from one file, as a family of layers (see `crosscoder`)."
+    return crosscoder(read_safetensors(path)[0], layers, str(path), **kw)
+
+
 def saelens_releases() -> dict:  # release name -> SAELens' record of it
     "SAELens' registry of releases. Raises ImportError that says what to install."
     try:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLIND', 'METHODS', 'CLAIMS', 'dense', 'mutual', 'greedy', 'greedy_by_sorting', 'identity', 'random', 'Match',
-           'check_index', 'match', 'candidates', 'on_cpu', 'scatter', 'compose']
+           'check_index', 'match', 'in_full', 'candidates', 'check_method', 'on_cpu', 'scatter', 'compose']
 
 # %% ../nbs/05_match.ipynb #fca977de
 import json
@@ -129,7 +129,7 @@ def check_index(index: Tensor, d_b: int):
         twice = int(used[(used.bincount()[used] > 1)][0])
         raise ValueError(f"latent {twice} of B is matched to {(index == twice).nonzero()[:, 0].tolist()[:3]} of A; a match is one-to-one")
 
-# %% ../nbs/05_match.ipynb #99d6137b
+# %% ../nbs/05_match.ipynb #ea1e0aaa
 def match(
     a: SAE,
     b: SAE,
@@ -149,14 +149,10 @@ def match(
 ) -> Match:
     """Match the latents of A to the latents of B (eq. 3). See `descriptors` for the costs, `assign` for the exact method.
 
-    "exact" proves that no other match is cheaper (`match(...).proof`) and takes memory in proportion to the latents; "dense", "greedy" and
-    "mutual" need n x m numbers of 8 bytes. A latent of an abstopk SAE and its negative are the same latent: there the distance is to the nearer of
-    the two. Raises ValueError for an unknown method and whatever `descriptors` and `assign` refuse.
+    "exact" proves that no other match is cheaper (`match(...).proof`); "dense", "greedy" and "mutual" need n x m numbers of 8 bytes. A latent of an abstopk
+    SAE and its negative are one latent: the distance is to the nearer of the two. Raises ValueError for whatever `descriptors` and `assign` refuse.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    if method != "exact" and (reject is not None or time_limit is not None):
-        raise ValueError(f"reject and time_limit belong to the method 'exact', not to {method!r}")
+    check_method(method, reject, time_limit)
     options, proof = dict(weights=weights, fold=fold, metric=metric, balance=balance), None
     rows, columns = candidates(a, b, dead, norm)
     X, Y = descriptors(a.select(rows) if len(rows) < a.d_sae else a, b.select(columns) if len(columns) < b.d_sae else b, **options)
@@ -167,16 +163,24 @@ def match(
         found = proof.index
     else:
         found = BLIND[method](len(X), len(Y), seed) if method in BLIND else METHODS[method](cost_matrix(X, Y, unsigned=how == "unsigned"))
-    at = (found >= 0).nonzero()[:, 0]
-    x, y = X[at.to(X.device)], Y[found[at].to(X.device)]
-    index, cost = torch.full((a.d_sae,), -1), torch.full((a.d_sae,), float("nan"), dtype=torch.float64)
-    index[rows[at]], cost[rows[at]] = columns[found[at]], pair_costs(x, y, how).cpu()
-    sign = torch.ones(a.d_sae, dtype=torch.float64).index_put((rows[at],), torch.where((x.double() * y.double()).sum(1) < 0, -1.0, 1.0).double().cpu()) if how == "unsigned" else None
     options |= dict(gauge=gauge_of(fold, a, b), method=method, seed=seed) | (dict(excluded=[a.d_sae - len(rows), b.d_sae - len(columns)]) if dead == "exclude" else {})
     names = {side: {k: s.info[k] for k in ("layer", "hook_name", "model_name", "source") if k in s.info} for side, s in (("a", a), ("b", b))}
+    index, cost, sign = in_full(X, Y, found, rows, columns, a.d_sae, how)
     return Match(index, b.d_sae, cost, dict(options, **names), proof, sign)
 
+# %% ../nbs/05_match.ipynb #47454b6d
+def in_full(X, Y, found, rows, columns, n: int, how: str) -> tuple:
+    "(index, costs, signs or None) over all n latents of A, from the match of the chosen rows and columns."
+    at = (found >= 0).nonzero()[:, 0]
+    x, y = X[at.to(X.device)], Y[found[at].to(X.device)]
+    index, cost = torch.full((n,), -1), torch.full((n,), float("nan"), dtype=torch.float64)
+    index[rows[at]], cost[rows[at]] = columns[found[at]], pair_costs(x, y, how).cpu()
+    if how != "unsigned":
+        return index, cost, None
+    sign = torch.where((x.double() * y.double()).sum(1) < 0, -1.0, 1.0).double().cpu()
+    return index, cost, torch.ones(n, dtype=torch.float64).index_put((rows[at],), sign)
 
+# %% ../nbs/05_match.ipynb #68a8755a
 def candidates(a: SAE, b: SAE, dead: str, norm: float | None) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
     "The latents of A and of B to match. Warns of dead and duplicate ones, or leaves the dead ones out."
     if dead not in ("warn", "exclude", "keep"):
@@ -194,6 +198,14 @@ def candidates(a: SAE, b: SAE, dead: str, norm: float | None) -> tuple[Int64[Ten
         says = ", ".join(f"{int(g.sum())} dead latents and {c} copies of others in {side}" for side, g, c in zip("AB", gone, copies))
         warnings.warn(f"by their weights alone there are {says}; they are matched like all others. Leave the dead ones out with dead='exclude'", stacklevel=3)
     return everything(a), everything(b)
+
+
+def check_method(method: str, reject: float | None, time_limit: float | None):
+    "Raise ValueError for an unknown method, or options that only the exact one has."
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if method != "exact" and (reject is not None or time_limit is not None):
+        raise ValueError(f"reject and time_limit belong to the method 'exact', not to {method!r}")
 
 
 def on_cpu(a: Assignment) -> Assignment:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.architecture import FIVE, FOUR, ONE_FOR_ALL, ARCHITECTURES, gated, standard, jumprelu, unit_decoder, topk, batchtopk, matching_pursuit, temporal, Architecture, modern, check_config, from_tensors, found, check_names
+from saematch.architecture import FIVE, FOUR, ONE_FOR_ALL, ARCHITECTURES, gated, standard, jumprelu, unit_decoder, topk, batchtopk, matching_pursuit, temporal, Architecture, modern, check_config, from_tensors, found, check_names, crosscoder, presence
 
 
 import torch
@@ -69,6 +69,24 @@ def test_every_tensor_of_every_architecture_matters():
             least[kind] = min(change.values())
     assert min(least.values()) > 0.01
     least
+
+
+def test_a_crosscoder_is_a_family_of_layers():
+    g = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
+    t = dict(W_enc=draw(3, 16, 60), b_enc=draw(60), W_dec=draw(60, 3, 16), b_dec=draw(3, 16))
+    t["W_dec"][:20, 1:] = 0
+    family = crosscoder(t, [4, 5, 6], dtype=torch.float64)
+    states = draw(3, 10, 16)
+    z = torch.einsum("ltd,ldn->tn", states, t["W_enc"]) + t["b_enc"]
+    assert_close(sum(states[i] @ s.W_enc for i, s in enumerate(family.values())) + family[4].b_enc, z)
+    assert_close(torch.stack([s.decode(z.relu()) for s in family.values()]), torch.einsum("tn,nld->ltd", z.relu(), t["W_dec"]) + t["b_dec"][:, None])
+    assert family[5].layer == 5 and (presence(family)[:20, 0] == 1).all() and (presence(family)[20:] < 1).all()
+    clt = crosscoder({**t, "W_enc": t["W_enc"][0]}, [4, 5, 6])
+    assert (clt[5].W_enc == 0).all() and (clt[4].W_enc != 0).all()
+    with expect_fail(ValueError, "for 2 layers W_dec must be [d_sae, 2, d_model]"): crosscoder(t, [4, 5])
+    with expect_fail(ValueError, "missing b_dec"): crosscoder({k: p for k, p in t.items() if k != "b_dec"}, [4, 5, 6])
+    presence(family)[[0, 30]]
 
 
 def test_wrong_tensors_and_configurations_are_refused():

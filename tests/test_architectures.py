@@ -149,7 +149,8 @@ def test_sign_flips_of_abstopk_change_no_match():
 
 
 def test_transcoders_match_on_either_side_and_decoder_only_saes_by_their_decoders():
-    one, two = (SAE.from_saelens(theirs("jumprelu_skip_transcoder")), SAE.from_saelens(theirs("transcoder")))
+    one, two = (SAE.from_saelens(theirs(kind)) for kind in ("jumprelu_skip_transcoder", "transcoder"))
+    one = replace(one, threshold=one.threshold + 0.1)
     for weights in ("encoder", "decoder", "bias", "all"):
         assert match(one, two, weights=weights).proof.optimal
     sae = random_sae(10, 24)
@@ -174,3 +175,21 @@ def test_an_explicit_map_between_two_spaces():
         match(a, b)
     with pytest.raises(ValueError, match=r"the map must be \[10, d_new\]"):
         transport(a, turn.T)
+
+
+def test_a_crosscoder_gives_matching_a_known_answer(tmp_path):
+    "Decoder rows of one latent resemble each other between layers; matching the layers finds it again, though shuffled."
+    from safetensors.torch import save_file
+
+    from saematch.io import load_crosscoder
+
+    g, n, d = torch.Generator().manual_seed(0), 80, 24
+    base = torch.randn(n, 1, d, generator=g)
+    W_dec = base + 0.4 * torch.randn(n, 3, d, generator=g)
+    save_file(dict(W_enc=W_dec.permute(1, 2, 0).contiguous(), b_enc=torch.zeros(n), W_dec=W_dec, b_dec=torch.zeros(3, d)), tmp_path / "cross.safetensors")
+    family = load_crosscoder(tmp_path / "cross.safetensors", [7, 8, 9])
+    index = torch.randperm(n, generator=g)
+    m = match(family[7], permute(family[8], index), weights="decoder")
+    assert (m.index == index).float().mean() > 0.95
+    with pytest.raises(ValueError, match="no encoder per latent"):
+        match(family[7], family[8])

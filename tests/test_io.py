@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.io import UsageError, NoSAE, UnknownName, unknown, atomic, sweep, refuse_pickle, read_safetensors, read_npz, layer_of, check_target, read_json, config_info, embedded_suites, source_name, load_saelens_folder, load_gemma_scope, load_release, saelens_releases, save_sae, load_saematch, load_sae, Suite, fingerprint, by_layer, load_suite
+from saematch.io import UsageError, NoSAE, UnknownName, unknown, atomic, sweep, refuse_pickle, read_safetensors, read_npz, layer_of, check_target, read_json, config_info, embedded_suites, source_name, load_saelens_folder, load_gemma_scope, load_release, load_crosscoder, saelens_releases, save_sae, load_saematch, load_sae, Suite, fingerprint, by_layer, load_suite
 
 
 import errno

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.match import BLIND, METHODS, CLAIMS, dense, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, candidates, on_cpu, scatter, compose
+from saematch.match import BLIND, METHODS, CLAIMS, dense, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, in_full, candidates, check_method, on_cpu, scatter, compose
 
 
 import tempfile
@@ -15,6 +15,7 @@ from saematch.assign import verify
 from saematch.cost import cost_matrix, descriptors
 from saematch.io import UsageError
 from saematch.sae import planted, random_sae, rescale
+from dataclasses import replace
 
 
 def test_greedy_takes_the_cheapest_pair_first():
@@ -100,6 +101,36 @@ def test_unequal_widths_match_the_smaller_side():
         assert match(wide, narrow, method=method).matched.sum() == match(narrow, wide, method=method).matched.sum() == 20
     assert abs(match(wide, narrow).objective - match(narrow, wide).objective) < 1e-9
     match(wide, narrow)
+
+
+def test_abstopk_latents_are_matched_up_to_their_sign():
+    a = random_sae(24, 200, activation="abstopk", k=12)
+    b, truth = planted(a, decoder_noise=0.5, encoder_noise=0.5, seed=1)
+    flip = torch.where(torch.rand(200, generator=torch.Generator().manual_seed(2)) < 0.5, -1.0, 1.0).double()
+    flipped = replace(b, W_enc=b.W_enc * flip, b_enc=b.b_enc * flip, W_dec=b.W_dec * flip[:, None])
+    x = 2 * torch.randn(50, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert_close(flipped.reconstruct(x), b.reconstruct(x))
+    m = match(a, flipped)
+    assert torch.equal(m.index, match(a, b).index) and torch.equal(m.sign, flip[m.index])
+    assert_close(flipped.decode(m.scatter(a.encode(x))), b.decode(match(a, b).scatter(a.encode(x))))
+    assert torch.equal(match(a, flipped, method="dense").index, m.index) and torch.equal(m.inverse().sign[m.index], m.sign)
+    dict(found=(m.index == truth).double().mean().item(), negative=int((m.sign < 0).sum()), without_the_sign=(match(replace(a, activation="jumprelu", k=None), replace(flipped, activation="jumprelu", k=None)).index == truth).double().mean().item())
+
+
+def test_dead_latents_are_never_matched_silently():
+    import warnings
+    a = random_sae(16, 60, seed=5)
+    b = planted(a, seed=6).sae
+    a, b = (replace(s, W_dec=s.W_dec.index_fill(0, torch.tensor(rows), 0)) for s, rows in ((a, [3, 7]), (b, [1])))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        everyone = match(a, b)
+    assert "2 dead latents and 0 copies of others in A, 1 dead latents" in str(said[0].message) and everyone.matched.all()
+    alive = match(a, b, dead="exclude")
+    assert alive.index[[3, 7]].tolist() == [-1, -1] and 1 not in alive.index and alive.info["excluded"] == [2, 1]
+    assert alive.cost[[3, 7]].isnan().all() and int(alive.matched.sum()) == 58
+    with expect_fail(ValueError, "dead must be 'warn', 'exclude' or 'keep'"): match(a, b, dead="yes")
+    alive
 
 
 def test_wrong_matches_are_refused():
