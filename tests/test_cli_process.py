@@ -87,7 +87,7 @@ def test_match_prints_and_writes(suite, tmp_path, here):
 def test_info_of_an_sae_and_of_a_suite(suite, here):
     (code, one, _), (also, several, _) = here("info", suite / "layer_2.safetensors"), here("info", suite)
     assert code == also == 0
-    assert "40 x 16" in one and "layers=[2, 3, 5, 6]" in several and "threshold_mean" in several
+    assert "reads 16, 40 latents" in one and "layers=[2, 3, 5, 6]" in several and "threshold_mean" in several
 
 
 @pytest.mark.parametrize("args, code, says", [
