@@ -91,7 +91,7 @@ ARCHITECTURES = dict(
     temporal=Architecture("W_dec b_dec", temporal, "none", "other", ignores="W_enc attn_layers. eps lam"),
 )
 
-# %% ../nbs/00b_architecture.ipynb #382d9104
+# %% ../nbs/00b_architecture.ipynb #af298bda
 def modern(cfg: Mapping) -> dict:
     "A SAELens configuration in the terms of version 6 (sae_lens/loading/pretrained_sae_loaders.py, handle_pre_6_0_config)."
     cfg = {**cfg, "architecture": cfg.get("architecture") or "standard"}
@@ -100,7 +100,7 @@ def modern(cfg: Mapping) -> dict:
     activation, kwargs = cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu", cfg.get("activation_fn_kwargs") or {}
     if activation == "topk" and cfg["architecture"] in ("standard", "topk"):
         cfg.update(architecture="topk", k=cfg.get("k") or kwargs.get("k"))
-    elif activation not in ("relu", "topk"):
+    elif activation != "relu" and not (activation == "topk" and "topk" in cfg["architecture"]):
         raise ValueError(f"the activation function is {activation!r}, which saematch does not compute")
     if cfg.get("apply_b_dec_to_input") is None:
         cfg["apply_b_dec_to_input"] = not ARCHITECTURES[cfg["architecture"]].transcoder
@@ -122,7 +122,7 @@ def check_config(cfg: Mapping):
     if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):
         raise ValueError(f"reshape_activations is {shape!r}, which saematch does not know")
 
-# %% ../nbs/00b_architecture.ipynb #bca702d7
+# %% ../nbs/00b_architecture.ipynb #79d23761
 def from_tensors(
     tensors: Mapping,  # name -> tensor
     source: str,  # for messages and `info`
@@ -146,7 +146,7 @@ def from_tensors(
         t["W_dec"] = t["W_dec"] * factor.to(device, dtype)[:, None]
     try:
         read = {**t, **how.read(t, cfg)}
-    except RuntimeError as e:  # shapes that do not fit
+    except (RuntimeError, IndexError, TypeError) as e:  # shapes that do not fit
         raise ValueError(f"{source}: the tensors do not fit together ({e}); found {found(given)}") from None
     params = {k: read[k] for k in (*FIVE.split(), "W_skip") if k in read}
     norm = cfg["normalize_activations"] if cfg["normalize_activations"] in NORMALIZE else "none"
@@ -171,7 +171,7 @@ def check_names(tensors: Mapping, architecture: str, source: str):
         says = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(extra)}"] * bool(extra)
         raise ValueError(f"{source}: a {architecture} SAE has exactly the tensors {', '.join(needs)}; {'; '.join(says)} (found: {found(tensors)})")
 
-# %% ../nbs/00b_architecture.ipynb #35be229f
+# %% ../nbs/00b_architecture.ipynb #c6034446
 def crosscoder(
     tensors: Mapping,  # W_enc [layers, d_model, d_sae] (or [d_model, d_sae], if one layer is read), W_dec [d_sae, layers, d_model], b_enc [d_sae], b_dec [layers, d_model]
     layers: list,  # the layers written, as many as W_dec has
@@ -181,10 +181,12 @@ def crosscoder(
     device: str | torch.device = "cpu",
 ) -> dict:  # layer -> SAE, all with the same latents
     "A crosscoder or cross-layer transcoder as a family of layers. Raises ValueError for missing tensors and shapes that do not fit."
+    if isinstance(layers, int) or len(set(layers)) < len(layers):
+        raise ValueError(f"{source}: layers are a list of different numbers, one for each layer written, not {layers!r}")
     if missing := [k for k in ("W_enc", "b_enc", "W_dec", "b_dec") if k not in tensors]:
         raise ValueError(f"{source}: missing {', '.join(missing)} (found: {found(tensors)})")
     t = {k: p.to(device, dtype) for k, p in tensors.items() if k in ("W_enc", "b_enc", "W_dec", "b_dec")}
-    n, L = t["W_dec"].shape[0], len(layers)
+    n, L = t["b_enc"].numel(), len(layers)
     W_enc = t["W_enc"] if t["W_enc"].dim() == 3 else torch.cat([t["W_enc"][None], t["W_enc"].new_zeros(L - 1, *t["W_enc"].shape)])
     if t["W_dec"].dim() != 3 or t["W_dec"].shape[1] != L or len(W_enc) != L or tuple(t["b_dec"].shape) != (L, t["W_dec"].shape[2]):
         raise ValueError(f"{source}: for {L} layers W_dec must be [d_sae, {L}, d_model], W_enc [{L}, d_model, d_sae] and b_dec [{L}, d_model]; found {found(tensors)}")

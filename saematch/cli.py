@@ -100,7 +100,7 @@ def cmd_match(a, b, out, top, **options):
         m.save(out)
         print(f"\nwritten to {out}")
 
-# %% ../nbs/09_cli.ipynb #0e342142
+# %% ../nbs/09_cli.ipynb #b73d5cbe
 def cmd_info(source, pattern, states):
     from saematch.health import health
     from saematch.io import NoSAE, load_sae, load_suite
@@ -108,6 +108,8 @@ def cmd_info(source, pattern, states):
         sae = load_sae(source)
     except NoSAE:
         suite = load_suite(source, pattern)
+        if states is not None:
+            raise_usage(f"--states checks one SAE, and {source} has several; give one of them, as {source}/layer_{suite.layers[0]}")
         print(f"{suite!r}\n\n{suite.frame().T.to_string()}")
     else:
         checks = health(sae, None if states is None else hidden_states(states, sae))
@@ -115,16 +117,22 @@ def cmd_info(source, pattern, states):
         print(sae)
         print("\n".join(f"  {k:32}{v}" for k, v in (known | checks).items()))
 
-# %% ../nbs/09_cli.ipynb #5e162c8b
+# %% ../nbs/09_cli.ipynb #f16989c3
 def hidden_states(path, sae):
     "The tensor of an SAE's layer in a file, without the tokens that a mask `keep` leaves out."
+    import torch
+
     from saematch.io import read_safetensors
     tensors, _ = read_safetensors(path)
     found = [k for k, t in tensors.items() if t.is_floating_point() and t.dim() == 2]
     name = f"layer_{sae.layer}" if f"layer_{sae.layer}" in found else found[0] if len(found) == 1 else None
     if name is None or tensors[name].shape[1] != sae.d_model:
         raise_usage(f"{path} has no hidden states layer_{sae.layer} of {sae.d_model} dimensions; it has {', '.join(f'{k} {list(t.shape)}' for k, t in tensors.items())}")
-    return (tensors[name][tensors["keep"]] if "keep" in tensors else tensors[name]).float()
+    x = tensors[name].float()
+    keep = tensors.get("keep", torch.ones(len(x))).bool()
+    if keep.shape != (len(x),) or not x[keep].any():
+        raise_usage(f"{path}: the mask keep has shape {list(keep.shape)} for {len(x)} tokens, or leaves only zeros")
+    return x[keep]
 
 
 def cmd_releases(search):

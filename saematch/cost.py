@@ -144,7 +144,7 @@ def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
     if any(s.activation == "other" for s in (a, b)) and set(chosen) != {"decoder"}:
         raise ValueError(f"{' and '.join(dict.fromkeys(s.info.get('architecture', 'other') for s in (a, b) if s.activation == 'other'))} SAEs have no encoder per latent: match their decoders, weights='decoder'")
 
-# %% ../nbs/03_cost.ipynb #2d25cd8c
+# %% ../nbs/03_cost.ipynb #4d3ac48c
 def gauge_of(fold: bool | str, a: SAE, b: SAE) -> str:
     "The gauge that `fold` means for a pair: True the one they share, False none."
     return (common_gauge(a, b) if fold else "none") if isinstance(fold, bool) else fold
@@ -157,6 +157,8 @@ def transport(
     "An SAE carried to another space by a linear map that you know (a fitted map between two models' hidden states, say)."
     if to.dim() != 2 or len(to) != sae.d_model or sae.transcoder:
         raise ValueError(f"the map must be [{sae.d_model}, d_new] and the SAE no transcoder; got {list(to.shape)}" + " and a transcoder" * sae.transcoder)
+    if sae.normalize != "none":
+        raise ValueError(f"this SAE normalises hidden states ({sae.normalize}), and a linear map changes their mean and length: it cannot be carried exactly")
     to = to.to(sae.W_dec)
     return replace(sae, W_enc=torch.linalg.pinv(to) @ sae.W_enc, W_dec=sae.W_dec @ to, b_dec=sae.b_dec @ to)
 

@@ -5,30 +5,33 @@
 # %% auto #0
 __all__ = ['weight_mse', 'agreement', 'growth']
 
-# %% ../nbs/06_evaluate.ipynb #b8210ff5
+# %% ../nbs/06_evaluate.ipynb #1b317a75
 import pandas as pd
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .cost import BLOCKS, blocks, check_pair, one_convention, pair_cost
-from .fold import common_gauge, fold
+from .cost import BLOCKS, blocks, check_pair, gauge_of, one_convention, pair_cost
+from .fold import common_gauge, fold as fold_by
 from .io import Suite
 from .match import Match
 from .sae import SAE
 
-# %% ../nbs/06_evaluate.ipynb #4f02caad
+# %% ../nbs/06_evaluate.ipynb #a70cea82
 def weight_mse(
     a: SAE,
     b: SAE,
     index: Int64[Tensor, " n"],  # index[i] = j, -1 for unmatched
+    sign: Float[Tensor, " n"] | None = None,  # `Match.sign`: -1 where latent i is the negative of its partner
+    fold: bool | str = True,  # the gauge to judge in; default: the one the SAEs share
 ) -> dict:  # block -> mean squared error per entry of the folded weights, over matched latents; and "all" together
     "MSE of matched pairs in folded weights, block by block. Raises ValueError if nothing is matched or the SAEs do not fit."
     check_pair(a, b)
     if not (index >= 0).any():
         raise ValueError("no latent is matched, so there is no error to average")
     a, b = one_convention(a, b)
-    A, B = (blocks(fold(s, common_gauge(a, b))) for s in (a, b))
+    A, B = (blocks(fold_by(s, gauge_of(fold, a, b))) for s in (a, b))
+    A = A if sign is None else {name: X * sign.to(X)[:, None] for name, X in A.items()}
     cost = {name: pair_cost(A[name], B[name], index.to(a.device)).nanmean().item() for name in BLOCKS}
     columns = {name: A[name].shape[1] for name in BLOCKS}
     return {**{name: cost[name] / columns[name] for name in BLOCKS}, "all": sum(cost.values()) / sum(columns.values())}
@@ -44,7 +47,7 @@ def agreement(
     both = one.matched & two.matched
     return (one.index == two.index)[both].double().mean().item() if both.any() else float("nan")
 
-# %% ../nbs/06_evaluate.ipynb #78feae30
+# %% ../nbs/06_evaluate.ipynb #3d09433d
 def growth(
     suite: Suite,
     layers=None,  # default: all
@@ -53,7 +56,7 @@ def growth(
     rows = []
     for layer in suite.layers if layers is None else layers:
         sae = suite[layer]
-        folded = fold(sae, common_gauge(sae))
+        folded = fold_by(sae, common_gauge(sae), on_nonpositive="keep")
         for quantity, values in {"threshold": sae.threshold, "encoder norm": sae.W_enc.norm(dim=0), "decoder norm": sae.W_dec.norm(dim=1),
                                  "folded encoder norm": folded.W_enc.norm(dim=0), "folded decoder norm": folded.W_dec.norm(dim=1)}.items():
             q = torch.quantile(values.double().cpu(), torch.tensor([0.05, 0.95], dtype=torch.float64))

@@ -46,7 +46,7 @@ def is_unit(unit: Tensor) -> Tensor:
     "Positive, finite, and not too small to divide by."
     return (unit > 0) & torch.isfinite(unit) & torch.isfinite(1 / unit)
 
-# %% ../nbs/02_fold.ipynb #8af3beba
+# %% ../nbs/02_fold.ipynb #329f9566
 def fold(
     sae: SAE,
     by: str | Float[Tensor, " d_sae"] = "threshold",  # the gauge: "threshold", "decoder", "encoder", "none", or units of your own
@@ -77,14 +77,15 @@ def no_unit(sae: SAE, by, unit: Tensor, bad: Tensor) -> str:
     keep = "sae.threshold > 0" if what == "thresholds" else "..."
     return (f"{int(bad.sum())} of {sae.d_sae} {what} are zero or negative (or too small to divide by), so they cannot be a unit: {first}"
             f"{', ...' if bad.sum() > 3 else ''}. Drop these latents with sae.select({keep}), or leave them in their "
-            "own units with fold(sae, on_nonpositive='keep')")
+            "own units with fold(sae, on_nonpositive='keep'), or choose another gauge for all, as fold='decoder'")
 
-# %% ../nbs/02_fold.ipynb #d417e598
+# %% ../nbs/02_fold.ipynb #76601b30
 def common_gauge(*saes: SAE) -> str:
     "The gauge that SAEs can share: \"threshold\" if all have some, \"none\" if one allows no rescaling, else \"decoder\"."
     if any(SCALES[s.activation] == "none" for s in saes):
         return "none"
-    return "threshold" if all(s.activation == "jumprelu" and (s.threshold > 0).any() for s in saes) else "decoder"
+    has = lambda t, gated: bool((t > 0).all() if gated else (t > 0).any())  # a Gated SAE has many thresholds of 0 by nature
+    return "threshold" if all(s.activation == "jumprelu" and has(s.threshold, s.info.get("architecture") == "gated") for s in saes) else "decoder"
 
 # %% ../nbs/02_fold.ipynb #7f2298f7
 def absorb_b_dec(

@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['reach', 'dead', 'duplicates', 'gauge_in_use', 'self_check', 'explained_variance', 'health']
 
-# %% ../nbs/02b_health.ipynb #93b3c86d
+# %% ../nbs/02b_health.ipynb #5a7dc274
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -52,7 +54,7 @@ def gauge_in_use(sae: SAE) -> str:
     ones = dict(threshold=sae.threshold, decoder=sae.W_dec.norm(dim=1), encoder=sae.W_enc.norm(dim=0))
     return next((f"every {k} is 1" if k == "threshold" else f"every {k} norm is 1" for k, v in ones.items() if ((v - 1).abs() < 1e-3).all()), "none")
 
-# %% ../nbs/02b_health.ipynb #b92924ed
+# %% ../nbs/02b_health.ipynb #7025c872
 def self_check(
     sae: SAE,
     *,
@@ -63,6 +65,7 @@ def self_check(
     "Overlap (intersection over union) of latents written with the decoder and latents the encoder finds. NaN where there is no encoder."
     if sae.activation == "other" or sae.transcoder:  # a transcoder writes where it does not read
         return float("nan")
+    sae, active = replace(sae, normalize="none"), min(active, sae.k or active)  # sizes are set here, not by the hidden state
     g = torch.Generator().manual_seed(seed)
     gain = (sae.W_enc.T * sae.W_dec).sum(1)  # how much a latent's own direction moves its pre-activation
     start = absorb_b_dec(sae).b_enc + sae.b_dec @ sae.W_enc
@@ -75,7 +78,7 @@ def self_check(
     on, written = sae.encode(f @ sae.W_dec + sae.b_dec) != 0, f > 0
     return ((on & written).sum() / (on | written).sum()).item()
 
-# %% ../nbs/02b_health.ipynb #253540ed
+# %% ../nbs/02b_health.ipynb #41f84021
 def explained_variance(
     sae: SAE,
     x: Float[Tensor, "tokens d_model"],  # hidden states, without the first token and attention sinks
@@ -83,10 +86,12 @@ def explained_variance(
     "How much of the variance of hidden states the SAE reconstructs. Raises ValueError for fewer than 2 tokens."
     if x.dim() != 2 or len(x) < 2:
         raise ValueError(f"explained variance needs hidden states [tokens, d_model] of at least 2 tokens, got {list(x.shape)}")
+    if sae.transcoder:
+        raise ValueError("a transcoder writes another place than it reads: the variance of what it reads says nothing about it")
     x, x_hat = x.double(), sae.reconstruct(x.to(sae.dtype)).double()
     return 1 - ((x_hat - x).var(0).sum() / x.var(0).sum()).item()
 
-# %% ../nbs/02b_health.ipynb #9ab8efad
+# %% ../nbs/02b_health.ipynb #6bc007ee
 def health(
     sae: SAE,
     x: Float[Tensor, "tokens d_model"] | None = None,  # real hidden states, if at hand
@@ -102,6 +107,7 @@ def health(
         "certainly dead latents": int(dead(sae, None if x is None else x.norm(dim=1).max().item()).sum()),
         "copies of other latents": int((copies != torch.arange(len(copies), device=copies.device)).sum()),
         "finds what it writes": "not tested" if found != found else f"{found:.1%} overlap"}
-    if x is not None:
-        out |= {"explained variance": f"{explained_variance(sae, x):.3f}", "active latents a token": f"{(sae.encode(x.to(sae.dtype)) != 0).double().sum(1).mean():.1f}"}
+    if x is not None and sae.activation != "other":
+        out |= {} if sae.transcoder else {"explained variance": f"{explained_variance(sae, x):.3f}"}
+        out |= {"active latents a token": f"{(sae.encode(x.to(sae.dtype)) != 0).double().sum(1).mean():.1f}"}
     return out | ({"neuronpedia": sae.info["neuronpedia_id"]} if sae.info.get("neuronpedia_id") else {})

@@ -129,7 +129,7 @@ def check_index(index: Tensor, d_b: int):
         twice = int(used[(used.bincount()[used] > 1)][0])
         raise ValueError(f"latent {twice} of B is matched to {(index == twice).nonzero()[:, 0].tolist()[:3]} of A; a match is one-to-one")
 
-# %% ../nbs/05_match.ipynb #ea1e0aaa
+# %% ../nbs/05_match.ipynb #1781c0c8
 def match(
     a: SAE,
     b: SAE,
@@ -153,6 +153,8 @@ def match(
     SAE and its negative are one latent: the distance is to the nearer of the two. Raises ValueError for whatever `descriptors` and `assign` refuse.
     """
     check_method(method, reject, time_limit)
+    if not isinstance(fold, (bool, str)):
+        raise TypeError(f"fold must be True, False or the name of a gauge, not {type(fold).__name__}; for units of your own: match(fold(a, units), fold(b, units), fold=False)")
     options, proof = dict(weights=weights, fold=fold, metric=metric, balance=balance), None
     rows, columns = candidates(a, b, dead, norm)
     X, Y = descriptors(a.select(rows) if len(rows) < a.d_sae else a, b.select(columns) if len(columns) < b.d_sae else b, **options)
@@ -212,7 +214,7 @@ def on_cpu(a: Assignment) -> Assignment:
     "The same in main memory."
     return replace(a, index=a.index.cpu(), u=a.u.cpu(), v=a.v.cpu())
 
-# %% ../nbs/05_match.ipynb #03b831aa
+# %% ../nbs/05_match.ipynb #db6c9dd6
 def scatter(
     f: Float[Tensor, "*batch n"],  # activations of A
     index: Int64[Tensor, " n"],  # index[i] = j, -1 for unmatched
@@ -237,6 +239,7 @@ def inverse(self: Match) -> Match:
     at, back, cost = self.matched, inverted(self.index, self.d_b), self.cost.new_full((self.d_b,), float("nan"))
     cost[self.index[at]] = self.cost[at]
     info = {**self.info, **{k: v for k, v in (("a", self.info.get("b")), ("b", self.info.get("a"))) if v is not None}}
+    info |= {"excluded": self.info["excluded"][::-1]} if "excluded" in self.info else {}
     sign = None if self.sign is None else torch.ones(self.d_b, dtype=torch.float64).index_put((self.index[at],), self.sign[at])
     return Match(back, len(self.index), cost, info, self.proof and self.proof.inverse(), sign)
 
@@ -258,7 +261,7 @@ def compose(
     ac = Match(index, bc.d_b, torch.full(index.shape, float("nan"), dtype=torch.float64), info, None, sign)
     return compose(ac, *more) if more else ac
 
-# %% ../nbs/05_match.ipynb #512a01b7
+# %% ../nbs/05_match.ipynb #61104b19
 @patch
 def frame(self: Match) -> "pd.DataFrame":  # one row for each latent of A
     "Columns: latent_a, latent_b (-1 unmatched), cost, rank (0 for the cheapest pair; NaN where the cost is unknown)."
@@ -278,7 +281,7 @@ def save(self: Match, path: str | Path):
     tensors |= {} if self.sign is None else dict(sign=self.sign)
     if self.proof:
         claims = {k: getattr(self.proof, k) for k in CLAIMS}
-        found = dict(found=self.proof.index) if len(self.proof.index) != len(self.index) else {}
+        found = {} if torch.equal(self.proof.index, self.index) else dict(found=self.proof.index)
         tensors, meta = tensors | found | dict(u=self.proof.u, v=self.proof.v), meta | dict(proof=json.dumps(claims))
     with atomic(path) as tmp:
         tmp.write_bytes(safetensors_bytes({k: t.contiguous() for k, t in tensors.items()}, meta))

@@ -24,7 +24,7 @@ from .io import Suite, atomic
 from .match import Match, compose
 from .sae import SAE
 
-# %% ../nbs/07b_report.ipynb #79f3fc7d
+# %% ../nbs/07b_report.ipynb #a9d043f3
 def shown_name(name: str, m: Match) -> str:
     "What tables and figures call a match of the run."
     exact = m.info.get("fold", True) not in (False, "none") and m.info.get("method", "exact") in ("exact", "dense")
@@ -38,10 +38,12 @@ def mse_table(
     "MSE of matched folded weights by block, absolute and divided by that of random pairs, for adjacent layers (figure 3)."
     rows = []
     for a, b in sorted({key[:2] for key in matches if key[2] == "random"}):
-        chance = weight_mse(suite[a], suite[b], matches[a, b, "random"].index)
+        judged = lambda m: weight_mse(suite[a], suite[b], m.index, m.sign, gauge)
+        gauge = matches[a, b, "direct"].info.get("fold") or True if (a, b, "direct") in matches else True
+        chance = judged(matches[a, b, "random"])
         for (x, y, name), m in matches.items():
             if (x, y) == (a, b) and m.matched.any():
-                for block, mse in weight_mse(suite[a], suite[b], m.index).items():
+                for block, mse in judged(m).items():
                     rows.append(dict(layer_a=a, layer_b=b, pair=f"{a} to {b}", method=shown_name(name, m), block=block, mse=mse,
                                      relative=mse / chance[block] if chance[block] else float("nan")))
     return pd.DataFrame(rows, columns=["layer_a", "layer_b", "pair", "method", "block", "mse", "relative"])
@@ -71,11 +73,11 @@ def agreement_table(
             rows.append(dict(layer_a=a, layer_b=b, span=layers.index(b) - i, agreement=agreement(walked, direct), chance=1 / direct.d_b))
     return pd.DataFrame(rows, columns=["layer_a", "layer_b", "span", "agreement", "chance"])
 
-# %% ../nbs/07b_report.ipynb #05b5ab28
+# %% ../nbs/07b_report.ipynb #2017067e
 def decoder_cosine(a: SAE, b: SAE, m: Match) -> torch.Tensor:  # [d_sae of A], NaN where unmatched
     "Cosine between the decoder rows of each matched pair."
     cosine = torch.nn.functional.cosine_similarity(a.W_dec, b.W_dec[m.index.clamp(min=0)], dim=1)
-    return cosine.masked_fill(~m.matched, float("nan")).double()
+    return cosine.masked_fill(~m.matched, float("nan")).double() * (1 if m.sign is None else m.sign)
 
 
 def pair_table(

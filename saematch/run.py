@@ -6,7 +6,7 @@
 __all__ = ['VARIANTS', 'parse_layers', 'check_run', 'Options', 'plan', 'provenance', 'claim', 'match_file', 'load_done',
            'match_all', 'run', 'collect', 'write_results']
 
-# %% ../nbs/08_run.ipynb #32b05bc0
+# %% ../nbs/08_run.ipynb #a111cd62
 import json
 import os
 import platform
@@ -26,6 +26,7 @@ from . import report
 from .evaluate import growth
 from .cost import gauge_of
 from .fold import fold
+from .health import dead
 from .io import Suite, UsageError, atomic, fingerprint, load_suite, read_json, sweep, unknown
 from .match import Match, match
 from .sae import random_sae
@@ -58,12 +59,15 @@ def parse_layers(
         raise UsageError(f"two layers at least are needed to match, got {chosen or 'none'}; the suite has {available}")
     return chosen
 
-# %% ../nbs/08_run.ipynb #63383cc1
+# %% ../nbs/08_run.ipynb #51ca9e89
 def check_run(suite: Suite, layers: list, options: "Options"):
     "Raise UsageError for options that `match` would refuse, ValueError (naming the layer) for SAEs that cannot be matched."
     toy = random_sae(2, 2)
     try:
-        match(toy, toy, **asdict(options))
+        match(toy, toy, **asdict(replace(options, dead="keep", norm=None)))
+        dead(toy, options.norm)
+        if options.dead not in ("warn", "exclude", "keep"):
+            raise ValueError(f"dead must be 'warn', 'exclude' or 'keep', not {options.dead!r}")
     except (ValueError, TypeError) as e:
         raise UsageError(str(e)) from e
     widths = {}

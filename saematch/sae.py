@@ -282,18 +282,19 @@ def rescale(self: SAE, scale: Float[Tensor, " d_sae"] | float) -> SAE:
     "Activation i is multiplied by scale[i]: see `saematch.rescale`."
     return rescale(self, scale)
 
-# %% ../nbs/00_sae.ipynb #6dd50f94
+# %% ../nbs/00_sae.ipynb #bc9023b5
 @patch
 def select(
     self: SAE,
     keep: Bool[Tensor, " d_sae"] | Int64[Tensor, " k"],  # a mask, or the latents to keep in their new order
 ) -> SAE:  # an SAE of the kept latents
-    "Keep some of the latents. The rest no longer contributes to the reconstruction."
+    "Keep some of the latents. The rest no longer contributes to the reconstruction; with topk, others may become active in its place."
     keep = torch.as_tensor(keep, device=self.device)
     if keep.dim() != 1 or (keep.dtype == torch.bool and len(keep) != self.d_sae):
         raise ValueError(f"keep must be a list of latents or a mask of {self.d_sae} values, it has shape {list(keep.shape)}")
     keep = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
-    return replace(self, **{k: getattr(self, k).index_select(axis, keep) for k, (axis, _) in LATENT.items()})
+    fewer = {} if self.k is None or self.k <= len(keep) else dict(k=max(1, len(keep)))
+    return replace(self, **{k: getattr(self, k).index_select(axis, keep) for k, (axis, _) in LATENT.items()}, **fewer)
 
 # %% ../nbs/00_sae.ipynb #c416347e
 Planted = namedtuple("Planted", "sae truth")

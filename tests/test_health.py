@@ -59,5 +59,9 @@ def test_health_of_any_architecture():
     assert health(toy)["normalises hidden states"] == "layer_norm" and health(toy)["certainly dead latents"] == 0
     assert health(random_sae(activation="topk", k=3))["finds what it writes"] != "not tested"
     assert health(replace(toy, activation="other", normalize="none"))["finds what it writes"] == "not tested"
+    assert "explained variance" not in health(replace(random_sae(), transcoder=True), torch.randn(5, 16, dtype=torch.float64))
+    assert "active latents a token" not in health(replace(random_sae(), activation="other"), torch.randn(5, 16, dtype=torch.float64))
+    eye = replace(random_sae(64, 64, activation="topk", k=2), W_enc=torch.eye(64).double(), W_dec=torch.eye(64).double(), b_enc=torch.zeros(64).double() - 0.1)
+    assert self_check(eye) == 1
     with expect_fail(ValueError, "a positive number, not -1"): dead(toy, norm=-1)
     with expect_fail(ValueError, "at least 2 tokens"): explained_variance(random_sae(), torch.zeros(1, 16))

@@ -129,6 +129,10 @@ def test_dead_latents_are_never_matched_silently():
     alive = match(a, b, dead="exclude")
     assert alive.index[[3, 7]].tolist() == [-1, -1] and 1 not in alive.index and alive.info["excluded"] == [2, 1]
     assert alive.cost[[3, 7]].isnan().all() and int(alive.matched.sum()) == 58
+    with tempfile.TemporaryDirectory() as folder:
+        for m in (alive, alive.inverse()):
+            m.save(Path(folder) / "m.safetensors")
+            assert torch.equal(Match.load(Path(folder) / "m.safetensors").proof.index, m.proof.index) and torch.equal(Match.load(Path(folder) / "m.safetensors").index, m.index)
     with expect_fail(ValueError, "dead must be 'warn', 'exclude' or 'keep'"): match(a, b, dead="yes")
     alive
 
