@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIVE', 'FOUR', 'ONE_FOR_ALL', 'ARCHITECTURES', 'gated', 'standard', 'jumprelu', 'unit_decoder', 'topk', 'batchtopk',
-           'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'found',
+           'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'made', 'found',
            'check_names', 'crosscoder', 'presence']
 
 # %% ../nbs/00b_architecture.ipynb #c8960733
@@ -122,7 +122,7 @@ def check_config(cfg: Mapping):
     if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):
         raise ValueError(f"reshape_activations is {shape!r}, which saematch does not know")
 
-# %% ../nbs/00b_architecture.ipynb #79d23761
+# %% ../nbs/00b_architecture.ipynb #db7d9673
 def from_tensors(
     tensors: Mapping,  # name -> tensor
     source: str,  # for messages and `info`
@@ -151,12 +151,17 @@ def from_tensors(
     params = {k: read[k] for k in (*FIVE.split(), "W_skip") if k in read}
     norm = cfg["normalize_activations"] if cfg["normalize_activations"] in NORMALIZE else "none"
     info = {"source": source, "architecture": cfg["architecture"], **{k: v for k, v in info.items() if v is not None}}
+    return made(source, **params, apply_b_dec_to_input=cfg["apply_b_dec_to_input"], info=info, activation=how.rule, k=read.get("k"), normalize=norm, transcoder=how.transcoder)
+
+# %% ../nbs/00b_architecture.ipynb #586ca9a0
+def made(source: str, **fields) -> SAE:
+    "SAE(**fields), with the source in front of what is wrong."
     try:
-        return SAE(**params, apply_b_dec_to_input=cfg["apply_b_dec_to_input"], info=info, activation=how.rule, k=read.get("k"), normalize=norm, transcoder=how.transcoder)
+        return SAE(**fields)
     except (TypeError, ValueError) as e:
         raise type(e)(f"{source}: {e}") from None
 
-# %% ../nbs/00b_architecture.ipynb #4f85a809
+
 def found(tensors: Mapping) -> str:
     "Names and shapes, for messages."
     return ", ".join(f"{k} {list(v.shape)}" for k, v in sorted(tensors.items())) or "none"

@@ -7,10 +7,10 @@ __all__ = ['SAMPLE', 'SPARE', 'ROUNDING', 'SMALLEST_TILE', 'SHARP', 'CALM', 'Ass
            'check_claims', 'chance', 'verify', 'Stop', 'Costs', 'unit_of', 'matmul_precision', 'top_k', 'Soft',
            'Groups', 'soft_pass', 'soft_edges', 'extend', 'anneal', 'first_prices', 'line_prices', 'lowest_of', 'Edges',
            'solve_sparse', 'settle', 'on_edges', 'constraints', 'cheapest_cut', 'price_block', 'price_double', 'Search',
-           'memory_needed', 'check_room', 'check_descriptors', 'check_options', 'copies', 'in_order', 'settle_ties',
-           'assign', 'attempt', 'finish']
+           'memory_needed', 'check_room', 'check_descriptors', 'check_options', 'in_order', 'settle_ties', 'assign',
+           'attempt', 'finish']
 
-# %% ../nbs/04_assign.ipynb #a51995bc
+# %% ../nbs/04_assign.ipynb #1d8d052f
 import math
 import time
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from .cost import machine_memory, random_pair_cost
+from .health import copies
 from .sae import check_finite
 
 # %% ../nbs/04_assign.ipynb #4649213d
@@ -850,7 +851,7 @@ def repair(self: Search, T: float):
     self.floor = None
     self.note("soft passes")
 
-# %% ../nbs/04_assign.ipynb #1a0d20b2
+# %% ../nbs/04_assign.ipynb #3c8049e0
 @patch
 def hold(self: Costs):
     "Compute and keep the products of all pairs, if `keep` says so or there is plenty of room."
@@ -860,15 +861,16 @@ def hold(self: Costs):
     kept = torch.empty(self.n, self.m, dtype=self.dtype, device=self.device)
     y = self.filled(Y, self.cols, self.ny, self.noise[1])[:, :d].T
     with matmul_precision(False):
-        for r in torch.arange(self.n, device=self.device).split(1024):
+        for i in range(0, self.n, 1024):
             if time.monotonic() > self.deadline:
                 raise Stop
-            x, z = self.filled(X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])[:, :d], kept[r[0] : r[-1] + 1]
+            r = slice(i, i + 1024)
+            x, z = self.filled(X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])[:, :d], kept[r]
             if self.unsigned:
                 torch.mm(x[:, :-1], y[:-1], out=z).abs_().addmm_(x[:, -1:], y[-1:])
             else:
                 torch.mm(x, y, out=z)
-            self.tick(len(r) / self.n)
+            self.tick(len(z) / self.n)
     self.kept, self.passes = kept, self.passes + 1
 
 
@@ -915,20 +917,7 @@ def check_options(metric, reject, tol, time_limit):
         if (value is None and name == "tol") or (value is not None and not (number(value) and value > 0)):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
 
-# %% ../nbs/04_assign.ipynb #599665b4
-def copies(Z: Float[Tensor, "n D"]) -> Int64[Tensor, " n"]:
-    "A number for each row, the same for identical rows."
-    weights = torch.randn(Z.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(Z.device)
-    key = torch.cat([(z.double() * weights).sum(1) for z in Z.split(1024)])
-    key, order = key.sort(stable=True)
-    same = key[1:] == key[:-1]
-    at = same.nonzero()[:, 0]
-    same[at] = torch.cat([at[:0].bool(), *((Z[order[p + 1]] == Z[order[p]]).all(1) for p in at.split(1024))])
-    group = torch.zeros(len(Z), dtype=torch.int64, device=Z.device)
-    group[order[1:]] = (~same).long().cumsum(0)
-    return group
-
-
+# %% ../nbs/04_assign.ipynb #021b54fb
 def in_order(index: Int64[Tensor, " n"], group: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
     "Within each group of identical rows: partners in ascending order, unmatched rows last."
     last = torch.where(index < 0, torch.iinfo(index.dtype).max, index)
@@ -944,7 +933,7 @@ def settle_ties(X, Y, index: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
     index = in_order(index, copies(X))
     return inverted(in_order(inverted(index, len(Y)), copies(Y)), len(X))
 
-# %% ../nbs/04_assign.ipynb #7359e451
+# %% ../nbs/04_assign.ipynb #bddea145
 @torch.no_grad()
 def assign(
     X: Float[Tensor, "n D"],
@@ -954,7 +943,7 @@ def assign(
     reject: float | None = None,  # a row of the smaller side may stay unmatched at this cost
     tol: float = 1e-9,  # stop at this relative gap
     time_limit: float | None = None,  # seconds; the best so far is returned
-    keep: bool | None = None,  # hold n x m products in memory (None: if there is plenty)
+    keep: bool | None = None,  # hold n x m products in memory (None: if they take at most a sixteenth of it, on a GPU a quarter of what is free)
     progress: bool = False,  # a bar with the gap
 ) -> Assignment:
     """The one-to-one assignment of rows with the smallest total cost, and a proof.

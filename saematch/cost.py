@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'BALANCES', 'blocks', 'machine_memory', 'check_memory', 'cost_matrix', 'pair_cost', 'random_pair_cost',
-           'block_weights', 'descriptors', 'check_pair', 'gauge_of', 'transport', 'one_convention', 'balance_factor',
-           'block_shares']
+           'block_weights', 'descriptors', 'check_pair', 'gauge_of', 'judging', 'transport', 'one_convention',
+           'balance_factor', 'block_shares']
 
 # %% ../nbs/03_cost.ipynb #5058a5d4
 import os
@@ -144,10 +144,15 @@ def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
     if any(s.activation == "other" for s in (a, b)) and set(chosen) != {"decoder"}:
         raise ValueError(f"{' and '.join(dict.fromkeys(s.info.get('architecture', 'other') for s in (a, b) if s.activation == 'other'))} SAEs have no encoder per latent: match their decoders, weights='decoder'")
 
-# %% ../nbs/03_cost.ipynb #4d3ac48c
+# %% ../nbs/03_cost.ipynb #548de38f
 def gauge_of(fold: bool | str, a: SAE, b: SAE) -> str:
     "The gauge that `fold` means for a pair: True the one they share, False none."
     return (common_gauge(a, b) if fold else "none") if isinstance(fold, bool) else fold
+
+
+def judging(fold: bool | str) -> bool | str:
+    "The gauge to judge results of `fold` in: their own, or for unfolded ones the gauge that the SAEs share."
+    return True if fold in (False, "none") else fold
 
 
 def transport(

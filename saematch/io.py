@@ -8,7 +8,7 @@ __all__ = ['UsageError', 'NoSAE', 'UnknownName', 'unknown', 'atomic', 'sweep', '
            'load_saelens_folder', 'load_gemma_scope', 'load_release', 'load_crosscoder', 'saelens_releases', 'save_sae',
            'load_saematch', 'load_sae', 'Suite', 'fingerprint', 'by_layer', 'load_suite']
 
-# %% ../nbs/01_io.ipynb #e62c6992
+# %% ../nbs/01_io.ipynb #cde6fab1
 import difflib
 import errno
 import hashlib
@@ -33,8 +33,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from .architecture import check_names, crosscoder, from_tensors
-from .sae import SAE, check_parameters
+from .architecture import check_names, crosscoder, from_tensors, made
+from .sae import SAE
 
 # %% ../nbs/01_io.ipynb #5f53ba15
 class UsageError(ValueError):
@@ -259,7 +259,7 @@ def saelens_releases() -> dict:  # release name -> SAELens' record of it
         raise ImportError("loading a release by name needs SAELens: pip install 'saematch[lens]'") from e
     return get_pretrained_saes_directory()
 
-# %% ../nbs/01_io.ipynb #47a7c75b
+# %% ../nbs/01_io.ipynb #232244d9
 def save_sae(
     sae: SAE,
     path: str | Path,  # .../name.safetensors
@@ -284,8 +284,7 @@ def load_saematch(path: str | Path, **kw) -> SAE:
     settings = dict(apply_b_dec_to_input=json.loads(meta.get("apply_b_dec_to_input", "false")), **json.loads(meta.get("settings", "{}")))
     check_names({k: p for k, p in tensors.items() if k != "W_skip"}, "jumprelu", str(path))
     tensors = {k: p.to(kw.get("device", "cpu"), kw.get("dtype", torch.float32)) if p.is_floating_point() else p for k, p in tensors.items()}
-    check_parameters(tensors, str(path), settings.get("transcoder", False))
-    return SAE(**tensors, **settings, info=info)
+    return made(str(path), **tensors, **settings, info=info)
 
 # %% ../nbs/01_io.ipynb #6d37b5ee
 def load_sae(

@@ -6,7 +6,7 @@
 __all__ = ['BLIND', 'METHODS', 'CLAIMS', 'dense', 'mutual', 'greedy', 'greedy_by_sorting', 'identity', 'random', 'Match',
            'check_index', 'match', 'in_full', 'candidates', 'check_method', 'on_cpu', 'scatter', 'compose']
 
-# %% ../nbs/05_match.ipynb #fca977de
+# %% ../nbs/05_match.ipynb #58a83542
 import json
 import warnings
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .assign import Assignment, assign, inverted, pair_costs
 from .cost import cost_matrix, descriptors, gauge_of
-from .health import dead as dead_latents, duplicates
+from .health import dead as dead_latents, remarks
 from .io import UsageError, atomic, check_target, read_safetensors
 from .sae import SAE
 
@@ -182,7 +182,7 @@ def in_full(X, Y, found, rows, columns, n: int, how: str) -> tuple:
     sign = torch.where((x.double() * y.double()).sum(1) < 0, -1.0, 1.0).double().cpu()
     return index, cost, torch.ones(n, dtype=torch.float64).index_put((rows[at],), sign)
 
-# %% ../nbs/05_match.ipynb #68a8755a
+# %% ../nbs/05_match.ipynb #e5f0feee
 def candidates(a: SAE, b: SAE, dead: str, norm: float | None) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
     "The latents of A and of B to match. Warns of dead and duplicate ones, or leaves the dead ones out."
     if dead not in ("warn", "exclude", "keep"):
@@ -190,14 +190,12 @@ def candidates(a: SAE, b: SAE, dead: str, norm: float | None) -> tuple[Int64[Ten
     everything = lambda s: torch.arange(s.d_sae)
     if dead == "keep":
         return everything(a), everything(b)
-    gone = [dead_latents(s, norm).cpu() for s in (a, b)]
     if dead == "exclude":
+        gone = [dead_latents(s, norm).cpu() for s in (a, b)]
         if any(g.all() for g in gone):
             raise ValueError(f"every latent of {'A' if gone[0].all() else 'B'} is dead by its weights, so there is nothing to match")
         return tuple((~g).nonzero()[:, 0] for g in gone)
-    copies = [int((duplicates(s).cpu() != everything(s)).sum()) for s in (a, b)]
-    if any(g.any() for g in gone) or any(copies):
-        says = ", ".join(f"{int(g.sum())} dead latents and {c} copies of others in {side}" for side, g, c in zip("AB", gone, copies))
+    if says := ", ".join(f"{said} in {side}" for side, s in zip("AB", (a, b)) if (said := remarks(s, norm))):
         warnings.warn(f"by their weights alone there are {says}; they are matched like all others. Leave the dead ones out with dead='exclude'", stacklevel=3)
     return everything(a), everything(b)
 

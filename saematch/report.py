@@ -6,7 +6,7 @@
 __all__ = ['shown_name', 'mse_table', 'walk', 'agreement_table', 'decoder_cosine', 'pair_table', 'lineage_table', 'figures',
            'png', 'findings', 'next_layer', 'write_report']
 
-# %% ../nbs/07b_report.ipynb #0fd3403d
+# %% ../nbs/07b_report.ipynb #2b875365
 import base64
 import json
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ import pandas as pd
 import torch
 from jinja2 import Environment, StrictUndefined
 
-from .cost import BLOCKS, descriptors, pair_cost
+from .cost import BLOCKS, descriptors, judging, pair_cost
 from .evaluate import agreement, weight_mse
 from .io import Suite, atomic
 from .match import Match, compose
 from .sae import SAE
 
-# %% ../nbs/07b_report.ipynb #a9d043f3
+# %% ../nbs/07b_report.ipynb #c6a976bf
 def shown_name(name: str, m: Match) -> str:
     "What tables and figures call a match of the run."
-    exact = m.info.get("fold", True) not in (False, "none") and m.info.get("method", "exact") in ("exact", "dense")
+    exact = judging(m.info.get("fold", True)) == m.info.get("fold", True) and m.info.get("method", "exact") in ("exact", "dense")
     return name if name != "direct" else "folded" if exact else "chosen"
 
 
@@ -39,7 +39,7 @@ def mse_table(
     rows = []
     for a, b in sorted({key[:2] for key in matches if key[2] == "random"}):
         judged = lambda m: weight_mse(suite[a], suite[b], m.index, m.sign, gauge)
-        gauge = matches[a, b, "direct"].info.get("fold") or True if (a, b, "direct") in matches else True
+        gauge = judging(matches[a, b, "direct"].info.get("fold", True)) if (a, b, "direct") in matches else True
         chance = judged(matches[a, b, "random"])
         for (x, y, name), m in matches.items():
             if (x, y) == (a, b) and m.matched.any():

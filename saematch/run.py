@@ -6,13 +6,14 @@
 __all__ = ['VARIANTS', 'parse_layers', 'check_run', 'Options', 'plan', 'provenance', 'claim', 'match_file', 'load_done',
            'match_all', 'run', 'collect', 'write_results']
 
-# %% ../nbs/08_run.ipynb #a111cd62
+# %% ../nbs/08_run.ipynb #2e7c8228
 import json
 import os
 import platform
 import re
 import shutil
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -24,9 +25,9 @@ from tqdm import tqdm
 
 from . import report
 from .evaluate import growth
-from .cost import gauge_of
+from .cost import gauge_of, judging
 from .fold import fold
-from .health import dead
+from .health import dead, remarks
 from .io import Suite, UsageError, atomic, fingerprint, load_suite, read_json, sweep, unknown
 from .match import Match, match
 from .sae import random_sae
@@ -59,7 +60,7 @@ def parse_layers(
         raise UsageError(f"two layers at least are needed to match, got {chosen or 'none'}; the suite has {available}")
     return chosen
 
-# %% ../nbs/08_run.ipynb #51ca9e89
+# %% ../nbs/08_run.ipynb #267bb932
 def check_run(suite: Suite, layers: list, options: "Options"):
     "Raise UsageError for options that `match` would refuse, ValueError (naming the layer) for SAEs that cannot be matched."
     toy = random_sae(2, 2)
@@ -75,14 +76,17 @@ def check_run(suite: Suite, layers: list, options: "Options"):
         sae = suite[layer]
         widths.setdefault(sae.d_model, layer)
         try:
-            fold(sae, gauge_of(options.fold or True, sae, sae))
+            fold(sae, gauge_of(judging(options.fold), sae, sae))
+            said = remarks(sae, options.norm) if options.dead == "warn" else ""
         except ValueError as e:
             raise ValueError(f"layer {layer} ({sae.info.get('source')}): {e}") from e
+        if said:  # once for each layer, not in every match
+            warnings.warn(f"layer {layer}: by their weights alone there are {said}; they are matched like all others. Leave the dead ones out with dead='exclude'")
     if len(widths) > 1:
         raise ValueError(f"the layers of {suite.name} read hidden states of different width: "
                          + ", ".join(f"d_model {d} at layer {layer}" for d, layer in widths.items()) + "; are they of one model?")
 
-# %% ../nbs/08_run.ipynb #2ed7ffb2
+# %% ../nbs/08_run.ipynb #dbd283c5
 @dataclass(frozen=True)
 class Options:
     "What is compared and how: the options of `match`."
@@ -107,6 +111,7 @@ def plan(
     options: Options,
 ) -> dict:  # (layer_a, layer_b, name) -> Options
     "Every match of a run: all pairs of layers directly, adjacent ones also by each alternative."
+    options = replace(options, dead="keep") if options.dead == "warn" else options  # warned of beforehand
     tasks = {(a, b, "direct"): options for i, a in enumerate(layers) for b in layers[i + 1:]}
     for a, b in zip(layers, layers[1:]):
         tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}

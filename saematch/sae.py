@@ -66,7 +66,7 @@ class SAE:
     device = property(lambda self: self.W_enc.device)
     layer = property(lambda self: self.info.get("layer"), doc="layer of the hook, or None if unknown")
 
-# %% ../nbs/00_sae.ipynb #1d6e1fe0
+# %% ../nbs/00_sae.ipynb #9499f6e5
 def check_settings(sae: SAE):
     "Raise ValueError if the settings of an SAE are unknown or contradict each other."
     for name, known in (("activation", SCALES), ("normalize", NORMALIZE)):
@@ -83,41 +83,38 @@ def check_settings(sae: SAE):
 
 def check_parameters(
     params: Mapping,  # name -> tensor, the five parameters and perhaps W_skip
-    source: str = "",  # what to call them in a message: a file, a release
     transcoder: bool = False,  # the output may be of another width
 ):
     "Raise TypeError or ValueError, naming the parameter, unless the tensors make an SAE."
-    at = f"{source}: " if source else ""
     for name, p in params.items():
         if not (isinstance(p, Tensor) and p.is_floating_point()):
             what = f"a tensor of {p.dtype}" if isinstance(p, Tensor) else type(p).__name__
-            raise TypeError(f"{at}{name} must be a floating-point torch tensor, it is {what}")
+            raise TypeError(f"{name} must be a floating-point torch tensor, it is {what}")
     if (W := params["W_enc"]).dim() != 2:
-        raise ValueError(f"{at}W_enc must have shape [d_model, d_sae], it has {list(W.shape)}")
+        raise ValueError(f"W_enc must have shape [d_model, d_sae], it has {list(W.shape)}")
     d, n = W.shape
     if 0 in (d, n):
-        raise ValueError(f"{at}an SAE needs at least one latent and one dimension; W_enc has shape {[d, n]}")
+        raise ValueError(f"an SAE needs at least one latent and one dimension; W_enc has shape {[d, n]}")
     out = params["W_dec"].shape[-1] if transcoder and params["W_dec"].dim() == 2 and len(params["W_dec"]) == n else d
     for name, shape in dict(b_enc=[n], W_dec=[n, out], b_dec=[out], threshold=[n], W_skip=[out, d]).items():
         if name in params and list(params[name].shape) != shape:
             hint = " (transposed?)" if list(params[name].shape) == shape[::-1] and len(shape) == 2 else ""
-            raise ValueError(f"{at}{name} must have shape {shape} to fit W_enc {[d, n]}, it has {list(params[name].shape)}{hint}")
+            raise ValueError(f"{name} must have shape {shape} to fit W_enc {[d, n]}, it has {list(params[name].shape)}{hint}")
     if len(kinds := {(p.dtype, p.device) for p in params.values()}) > 1:
-        raise ValueError(f"{at}all parameters must share one dtype and device, they have {sorted(map(str, kinds))}")
+        raise ValueError(f"all parameters must share one dtype and device, they have {sorted(map(str, kinds))}")
     for name, p in params.items():
-        check_finite(name, p, at)
+        check_finite(name, p)
 
-# %% ../nbs/00_sae.ipynb #1409b3ff
+# %% ../nbs/00_sae.ipynb #7733949c
 def check_finite(
     name: str,  # what to call it in a message
     values: Tensor,
-    at: str = "",  # put before the message
 ):
     "Raise ValueError that counts NaN and infinite entries of `values` and says where the first one is."
     if values.numel() and not torch.isfinite(torch.stack(values.aminmax())).all():
         bad = ~torch.isfinite(values)
         nans, first = int(values.isnan().sum()), bad.nonzero()[0].tolist()
-        raise ValueError(f"{at}{name} has {nans} NaN and {int(bad.sum()) - nans} infinite of {bad.numel():,} values, the first "
+        raise ValueError(f"{name} has {nans} NaN and {int(bad.sum()) - nans} infinite of {bad.numel():,} values, the first "
                          f"at {first}; a damaged or diverged SAE cannot be matched, load it from its source again")
 
 # %% ../nbs/00_sae.ipynb #bb00b6cd

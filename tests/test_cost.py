@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.cost import BLOCKS, BALANCES, blocks, machine_memory, check_memory, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, gauge_of, transport, one_convention, balance_factor, block_shares
+from saematch.cost import BLOCKS, BALANCES, blocks, machine_memory, check_memory, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, gauge_of, judging, transport, one_convention, balance_factor, block_shares
 
 
 from dataclasses import replace

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.health import reach, dead, duplicates, gauge_in_use, self_check, explained_variance, health
+from saematch.health import reach, dead, copies, duplicates, remarks, gauge_in_use, self_check, explained_variance, health
 
 
 from dataclasses import replace
