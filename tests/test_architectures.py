@@ -193,3 +193,65 @@ def test_a_crosscoder_gives_matching_a_known_answer(tmp_path):
     assert (m.index == index).float().mean() > 0.95
     with pytest.raises(ValueError, match="no encoder per latent"):
         match(family[7], family[8])
+
+
+def flipped(sae, seed):
+    sign = torch.where(torch.rand(sae.d_sae, generator=torch.Generator().manual_seed(seed)) < 0.5, -1.0, 1.0).double()
+    return replace(sae, W_enc=sae.W_enc * sign, b_enc=sae.b_enc * sign, W_dec=sae.W_dec * sign[:, None])
+
+
+def test_a_run_judges_abstopk_latents_up_to_their_sign(tmp_path):
+    from saematch.evaluate import weight_mse
+    from saematch.report import decoder_cosine
+    from saematch.run import run
+
+    a = random_sae(16, 40, activation="abstopk", k=4)
+    b = flipped(permute(a, torch.randperm(40, generator=torch.Generator().manual_seed(1))), 2)
+    m = match(a, b)
+    assert weight_mse(a, b, m.index, m.sign)["all"] < 1e-20 < weight_mse(a, b, m.index)["all"]
+    assert_close(decoder_cosine(a, b, m), torch.ones(40, dtype=torch.float64))
+    for layer, s in ((1, a), (2, b)):
+        save_sae(s, tmp_path / "suite" / f"layer_{layer}.safetensors")
+    assert "differ by 0.00 of" in run(tmp_path / "suite", out=tmp_path / "out")["findings"][0]
+
+
+def test_gated_saes_with_zero_thresholds_are_matched_and_run(tmp_path):
+    from saematch.run import run
+
+    a = SAE.from_saelens(theirs("gated"))
+    assert 0 < (a.threshold == 0).sum() < a.d_sae
+    index = torch.randperm(a.d_sae, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(match(a, permute(a, index)).index, index) and match(a, a).info["gauge"] == "decoder"
+    for layer, s in ((1, a), (2, permute(a, index))):
+        save_sae(s, tmp_path / "suite" / f"layer_{layer}.safetensors")
+    for fold_by in (True, "decoder", "none", False):
+        run(tmp_path / "suite", out=tmp_path / f"out{fold_by}", fold=fold_by)
+
+
+def test_a_run_leaves_out_dead_latents_and_warns_of_them_once_a_layer(tmp_path):
+    import warnings
+
+    from saematch.run import run
+
+    a = random_sae(8, 30)
+    a = replace(a, W_dec=a.W_dec.index_fill(0, torch.tensor([4, 9]), 0))
+    for layer in (1, 2):
+        save_sae(a, tmp_path / "suite" / f"layer_{layer}.safetensors")
+    assert run(tmp_path / "suite", out=tmp_path / "out", dead="exclude", norm=0.9)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run(tmp_path / "suite", out=tmp_path / "warned")
+    assert [str(w.message).split(":")[0] for w in said if "dead latents" in str(w.message)] == ["layer 1", "layer 2"]
+
+
+def test_select_below_k_and_unreadable_crosscoders_and_rules():
+    from saematch.architecture import crosscoder, from_tensors
+
+    few = random_sae(8, 20, activation="topk", k=8).select(torch.arange(4))
+    assert (few.k, few.d_sae) == (4, 4) and few.encode(torch.randn(3, 8, dtype=torch.float64)).shape == (3, 4)
+    with pytest.raises(ValueError, match="layers are a list of different numbers"):
+        crosscoder({}, [1, 1, 2])
+    with pytest.raises(ValueError, match="activation function is 'topk'"):
+        from_tensors({}, "x", dict(architecture="jumprelu", activation_fn="topk"))
+    with pytest.raises(ValueError, match="cannot be carried exactly"):
+        transport(random_sae(normalize="layer_norm"), torch.eye(16))
