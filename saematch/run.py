@@ -117,10 +117,11 @@ def plan(
         tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}
     return dict(sorted(tasks.items(), key=lambda t: (t[0][1] - t[0][0], t[0])))
 
-# %% ../nbs/08_run.ipynb #fc359240
+# %% ../nbs/08_run.ipynb #dea63cd5
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
     "What a run is: suite, layers, options, hashes of the weights, versions."
-    return dict(suite=suite.name, layers=layers, options=asdict(options), sources={str(l): suite[l].info["source"] for l in layers},
+    gauges = {gauge_of(judging(options.fold), suite[l], suite[l]) for l in layers}
+    return dict(suite=suite.name, layers=layers, options=asdict(options), gauge=" and ".join(sorted(gauges)), sources={str(l): suite[l].info["source"] for l in layers},
                 weights_sha256={str(l): fingerprint(suite[l]) for l in layers},
                 versions={p: version(p) for p in ("saematch", "torch", "numpy", "scipy", "ortools")} | {"python": platform.python_version()})
 

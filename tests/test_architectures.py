@@ -226,6 +226,8 @@ def test_gated_saes_with_zero_thresholds_are_matched_and_run(tmp_path):
         save_sae(s, tmp_path / "suite" / f"layer_{layer}.safetensors")
     for fold_by in (True, "decoder", "none", False):
         run(tmp_path / "suite", out=tmp_path / f"out{fold_by}", fold=fold_by)
+        page = " ".join((tmp_path / f"out{fold_by}" / "report.html").read_text().split())
+        assert "in units of the activation that writes a vector of length 1" in page and ("not folded" in page) is (fold_by in ("none", False))
 
 
 def test_a_run_leaves_out_dead_latents_and_warns_of_them_once_a_layer(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.report import shown_name, mse_table, walk, agreement_table, decoder_cosine, pair_table, lineage_table, figures, png, findings, next_layer, write_report
+from saematch.report import UNITS, shown_name, mse_table, walk, agreement_table, decoder_cosine, pair_table, lineage_table, figures, png, findings, next_layer, write_report
 
 
 import tempfile
