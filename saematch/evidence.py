@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['HIDDEN', 'carry_factor', 'encode_permute_decode', 'Pair', 'ridge', 'error_sums', 'coactive', 'exchange_gain',
-           'loss_from', 'kept', 'measure', 'merge', 'Score', 'Sums', 'evidence', 'check_kept', 'check_evidence', 'one',
-           'matching_score', 'explained_variance', 'delta_loss', 'decomposition']
+           'loss_from', 'kept', 'measure', 'merge', 'resampled', 'Score', 'Sums', 'evidence', 'check_kept',
+           'check_evidence', 'one', 'matching_score', 'explained_variance', 'delta_loss', 'decomposition']
 
-# %% ../nbs/06b_evidence.ipynb #88004838
+# %% ../nbs/06b_evidence.ipynb #29a5d3f0
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ from .lm import Tokens, hidden_states, norm_limits, site
 from .match import Match, match, scatter
 from .sae import SAE
 
-# %% ../nbs/06b_evidence.ipynb #b9dba212
+# %% ../nbs/06b_evidence.ipynb #6844aa4b
 def carry_factor(
     a: SAE,
     b: SAE,
@@ -44,14 +46,16 @@ def encode_permute_decode(
     m: Match,
     x: Float[Tensor, "*batch d_model"],  # hidden states of A's layer
     f: Float[Tensor, "*batch n"] | None = None,  # a.encode(x), if known
+    factor: Float[Tensor, " n"] | None = None,  # of carry_factor, or other units
 ) -> Float[Tensor, "*batch d_model"]:  # an estimate of B's hidden states
     "x_hat_B = decode_B(P encode_A(x_A)) (eq. 5). Raises ValueError if the match is of other SAEs."
     if (len(m), m.d_b) != (a.d_sae, b.d_sae):
         raise ValueError(f"the match is of {len(m)} to {m.d_b} latents, the SAEs have {a.d_sae} and {b.d_sae}")
     f = a.encode(x) if f is None else f
-    return b.decode(scatter(f * carry_factor(a, b, m), m.index.to(f.device), b.d_sae), like=x)
+    factor = carry_factor(a, b, m) if factor is None else factor.to(f)
+    return b.decode(scatter(f * factor, m.index.to(f.device), b.d_sae), like=x)
 
-# %% ../nbs/06b_evidence.ipynb #93a3806a
+# %% ../nbs/06b_evidence.ipynb #9ce4b134
 HIDDEN = ("layer drop", "previous", "current", "linear map")
 
 
@@ -64,6 +68,8 @@ class Pair:
     linear: Float[Tensor, "d_plus_1 d_out"] | None = None  # ridge map, the last row its constant
     quantiles: tuple = ()  # of the first match's costs (eq. 6)
     decode: bool = True  # False: only Matching Scores
+    factors: dict = field(default_factory=dict)  # name -> what activations are multiplied with, where carry_factor does not know
+    without_loss: tuple = ()  # routes not worth a forward pass
 
     def routes(self) -> list[str]:
         "Names of all estimates of B's hidden state, in the order of `estimates`."
@@ -78,8 +84,8 @@ class Pair:
         yield b.decode(f_b, like=x_b)
         if self.linear is not None:
             yield torch.addmm(self.linear[-1].to(x_a), x_a, self.linear[:-1].to(x_a))
-        for m in self.matches.values():
-            yield encode_permute_decode(a, b, m, x_a, f_a)
+        for name, m in self.matches.items():
+            yield encode_permute_decode(a, b, m, x_a, f_a, self.factors.get(name))
         for q in self.quantiles:
             m = next(iter(self.matches.values()))
             near = m.matched & (m.cost <= m.cost[m.matched].double().quantile(q))
@@ -171,7 +177,7 @@ def kept(
         keep = keep & (x.norm(dim=-1) <= limits[layer])
     return keep
 
-# %% ../nbs/06b_evidence.ipynb #00867f8b
+# %% ../nbs/06b_evidence.ipynb #43a355e1
 @torch.no_grad()
 def measure(
     lm,
@@ -180,12 +186,13 @@ def measure(
     limits: dict,  # of norm_limits
     loss: bool = True,  # also the loss of each route (a forward pass from layer B each)
 ) -> dict:  # name -> tensor; names with "latents/" are sums over tokens, the others have one row per document
-    "All sums of one batch of documents, from one forward pass."
+    "All sums of one batch of documents, from one forward pass; `seconds` says where the time went: forward, sums, losses."
+    start_time = perf_counter()
     layers = sorted({l for p in pairs for l in p})
     saes = {l: p.a if l == la else p.b for (la, lb), p in pairs.items() for l in (la, lb)}
     states = hidden_states(lm, tokens, layers)
     keep = kept(tokens, states, limits)
-    sizes = keep.sum(1).tolist()
+    sizes, forward, in_losses = keep.sum(1).tolist(), perf_counter() - start_time, 0.0
     x = {l: states[l][keep].to(saes[l].dtype) for l in layers}
     f = {l: saes[l].encode(x[l]) for l in layers}
     found = dict(kept=keep.sum(1).cpu(), text=tokens.counted.sum(1))
@@ -202,16 +209,21 @@ def measure(
         if not pair.decode:
             continue
         errors, losses = [x[lb]], []
-        for estimate in pair.estimates(x[la], x[lb], f[la], f[lb]):
+        for route, estimate in zip(pair.routes(), pair.estimates(x[la], x[lb], f[la], f[lb])):
             errors.append(x[lb] - estimate)
-            if loss:
-                start = (states[lb] if len(errors) == 4 else states[la]).clone()  # "current" alone has seen layer B
+            if loss and route not in pair.without_loss:
+                start = (states[lb] if route == "current" else states[la]).clone()  # "current" alone has seen layer B
                 start[keep] = estimate.to(start)
+                clock = perf_counter()
                 losses.append(((loss_from(lm, tokens.ids, start, lb) - own) * counts).double().sum(1).cpu())
+                in_losses += perf_counter() - clock
+            elif loss:
+                losses.append(torch.full((len(tokens),), float("nan"), dtype=torch.float64))
         found |= {name + k: v for k, v in error_sums(torch.stack(errors), sizes).items()}
         found[name + "latents/gain"] = exchange_gain(pair, errors[2], f[la])
         if loss:
             found[name + "loss"] = torch.stack(losses, dim=1)
+    found["seconds"] = torch.tensor([[forward, perf_counter() - start_time - forward - in_losses, in_losses]], dtype=torch.float64)
     return found
 
 # %% ../nbs/06b_evidence.ipynb #a651e2ae
@@ -222,7 +234,13 @@ def merge(
     parts = list(parts)
     return {k: sum(p[k] for p in parts) if "latents/" in k else torch.cat([p[k] for p in parts if k in p]) for k in dict.fromkeys(k for p in parts for k in p)}
 
-# %% ../nbs/06b_evidence.ipynb #6c8635c7
+# %% ../nbs/06b_evidence.ipynb #31cef4a3
+@lru_cache(maxsize=8)
+def resampled(docs: int, draws: int, seed: int) -> Float[np.ndarray, "draws docs"]:
+    "How often each document is drawn, in each of many draws of as many documents with replacement."
+    return np.random.default_rng(seed).multinomial(docs, np.full(docs, 1 / docs), size=draws).astype(float)
+
+
 @dataclass(frozen=True)
 class Score:
     "A ratio of sums over documents (or 1 minus it), with the means to say how sure it is."
@@ -250,7 +268,7 @@ class Score:
             raise ValueError(f"the level of an interval is between 0 and 1, not {level}")
         if (docs := len(self.top)) < 2:
             return (float("nan"),) * 2
-        times = np.random.default_rng(seed).multinomial(docs, np.full(docs, 1 / docs), size=draws)
+        times = resampled(docs, draws, seed)
         values = self._value(times @ self.top, times @ self.bottom)
         return tuple(np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist())
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'TEXTS', 'Packaged', 'cache_folder', 'quiet', 'sha256', 'fetch', 'check_files', 'convert', 'hooked_llama',
-           'plain_llama', 'load_lm', 'load_text', 'file_texts', 'hub_texts', 'Tokens', 'tokenize', 'norm_limits',
-           'site', 'hidden_states']
+           'plain_llama', 'load_lm', 'random_lm', 'load_text', 'file_texts', 'hub_texts', 'Tokens', 'tokenize',
+           'norm_limits', 'site', 'hidden_states']
 
 # %% ../nbs/05b_lm.ipynb #58829a95
 import hashlib
@@ -194,6 +194,30 @@ def load_lm(
         return hooked_llama(hf, tokenizer, device)
     from transformer_lens.model_bridge import TransformerBridge
     return TransformerBridge.boot_transformers(str(folder), hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype)
+
+# %% ../nbs/05b_lm.ipynb #5452009c
+def random_lm(
+    folder: str | Path,  # where to write it
+    kind: str = "llama",  # or "gemma2"
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    **config,  # sizes: see transformers' LlamaConfig
+) -> Path:
+    "A toy: a random language model of four layers and a tokenizer of 60 words (w0 .. w59), written as a Hugging Face folder for `load_lm`."
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<s>", "<pad>", "<unk>", *(f"w{i}" for i in range(60))]
+    words_only = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
+    words_only.pre_tokenizer = pre_tokenizers.Whitespace()
+    size = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=4, vocab_size=len(words),
+                max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, initializer_range=0.3) | config
+    torch.manual_seed(seed)
+    hf = LlamaForCausalLM(LlamaConfig(**size)) if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**size, query_pre_attn_scalar=4))
+    with quiet():
+        hf.to(dtype).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words_only, bos_token="<s>", pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
+    return Path(folder)
 
 # %% ../nbs/05b_lm.ipynb #fe075c6a
 TEXTS = ("prose", "reference", "code")

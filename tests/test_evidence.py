@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.evidence import HIDDEN, carry_factor, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, measure, merge, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
+from saematch.evidence import HIDDEN, carry_factor, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, measure, merge, resampled, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
 
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from fastcore.test import expect_fail
 from torch.testing import assert_close
 from saematch.io import UsageError
 from saematch.lm import hidden_states, load_lm, norm_limits, tokenize
-from saematch.match import Match, match
+from saematch.match import Match, match, scatter
 from saematch.sae import permute, random_sae, rescale
 from saematch.lm import Tokens
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.lm import MODELS, TEXTS, Packaged, cache_folder, quiet, sha256, fetch, check_files, convert, hooked_llama, plain_llama, load_lm, load_text, file_texts, hub_texts, Tokens, tokenize, norm_limits, site, hidden_states
+from saematch.lm import MODELS, TEXTS, Packaged, cache_folder, quiet, sha256, fetch, check_files, convert, hooked_llama, plain_llama, load_lm, random_lm, load_text, file_texts, hub_texts, Tokens, tokenize, norm_limits, site, hidden_states
 
 
 import tempfile
@@ -13,29 +13,13 @@ from fastcore.test import expect_fail
 from torch.testing import assert_close
 from saematch.io import UsageError
 from saematch.lm import quiet
-def tiny_folder(kind="llama", folder=None, dtype=torch.float64, seed=0, **config):
-    "A random language model and a word tokenizer in Hugging Face's layout."
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    words = ["<s>", "<pad>", "<unk>", *(f"w{i}" for i in range(60))]
-    tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
-    tok.pre_tokenizer = pre_tokenizers.Whitespace()
-    size = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=4, vocab_size=len(words),
-                max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, initializer_range=0.3) | config
-    torch.manual_seed(seed)
-    hf = LlamaForCausalLM(LlamaConfig(**size)) if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**size, query_pre_attn_scalar=4))
-    folder = folder or tempfile.mkdtemp()
-    with quiet():
-        hf.to(dtype).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<s>", pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
-    return folder
 
 
 def test_logits_are_those_of_hugging_face():
     from transformers import AutoModelForCausalLM
     difference = {}
     for kind in ("llama", "gemma2"):
-        folder = tiny_folder(kind)
+        folder = random_lm(tempfile.mkdtemp(), kind)
         ids = torch.randint(3, 60, (2, 12), generator=torch.Generator().manual_seed(1))
         with quiet():
             hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
@@ -53,7 +37,7 @@ def test_a_wrong_name_or_a_damaged_cache_is_refused():
     with expect_fail(UsageError, "config.json is missing"): load_lm(tempfile.mkdtemp())
     with tempfile.TemporaryDirectory() as home, patch.dict(os.environ, SAEMATCH_CACHE=home):
         folder = Path(home) / "smollm2-135m"
-        tiny_folder(folder=folder, dtype=torch.float32)
+        random_lm(folder, dtype=torch.float32)
         (folder / "sha256.json").write_text(json.dumps({"config.json": "0" * 64}))
         with expect_fail(ValueError, "delete the folder"): load_lm("smollm2-135m")
         (Path(home) / MODELS["smollm2-135m"].wheel).write_bytes(b"not a wheel")
@@ -78,7 +62,7 @@ def test_text_comes_from_many_places():
 
 
 def test_documents_become_rows():
-    lm = load_lm(tiny_folder(), "cpu", torch.float64)
+    lm = load_lm(random_lm(tempfile.mkdtemp()), "cpu", torch.float64)
     t = tokenize(lm, ["w1 w2 w3", "w4", "w5 w6 <pad> w7 w8"], length=5)
     assert t.ids.tolist() == [[0, 4, 5, 6, 0], [0, 8, 9, 1, 10]] and t.lengths.tolist() == [4, 5], "the second is too short to predict anything"
     assert t.counted.tolist() == [[False, True, True, True, False], [False, True, True, False, True]], "no BOS, no padding, no special token"
@@ -89,7 +73,7 @@ def test_documents_become_rows():
 def test_states_are_those_of_hugging_face():
     from transformers import AutoModelForCausalLM
     for kind in ("llama", "gemma2"):
-        folder = tiny_folder(kind)
+        folder = random_lm(tempfile.mkdtemp(), kind)
         lm = load_lm(folder, "cpu", torch.float64)
         tokens = tokenize(lm, ["w1 w2 w3 w4 w5 w6", "w9 w8 w7"])
         with quiet():
