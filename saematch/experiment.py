@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SKIP_LOSS', 'TABLES', 'Trial', 'corpora', 'Fit', 'fit', 'activation_scale', 'whitening', 'learned', 'pairs_of',
            'key_of', 'chunks', 'load_chunk', 'pass_over', 'score_table', 'explained', 'latent_table', 'scale_table',
-           'experiment', 'facts', 'load_experiment']
+           'judge_of', 'judged', 'experiment', 'facts', 'load_experiment']
 
-# %% ../nbs/07d_experiment.ipynb #6d30403b
+# %% ../nbs/07d_experiment.ipynb #4591c944
 import hashlib
 import json
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ from .cost import descriptors, gauge_of, judging, transport
 from .evidence import Pair, Sums, check_evidence, check_kept, decomposition, measure, merge, ridge
 from .fold import fold
 from .io import Suite, UsageError, atomic, read_safetensors
-from .lm import TEXTS, Tokens, hidden_states, load_text, tokenize
-from .match import Match, match
+from .lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize
+from .match import Match, dense, match
 from .report import walk
 
 # %% ../nbs/07d_experiment.ipynb #8469f9e3
@@ -100,7 +100,7 @@ def whitening(*states: Tensor, shrink: float = 1e-3) -> Tensor:  # [d, d]: x @ i
     values, vectors = torch.linalg.eigh(C)
     return (vectors * (values + shrink * values.mean()).rsqrt()) @ vectors.T
 
-# %% ../nbs/07d_experiment.ipynb #48a9670a
+# %% ../nbs/07d_experiment.ipynb #f3d63e6e
 def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27) -> dict:  # name -> (Match, factor or None)
     "Matches that need data: by correlation of activations, by measured scales, in whitened coordinates."
     x = [fitted.states[l].to(s.dtype) for l, s in zip(pair, (a, b))]
@@ -110,9 +110,10 @@ def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27)
         z = values[: max(2, most // values.shape[1])].T.contiguous()
         z -= z.mean(1, keepdim=True)
         rows.append(z / z.norm(dim=1, keepdim=True).clamp(min=1e-12))
-    by_activity = assign(*rows)  # rows of length 1: the smallest distance is the largest correlation
+    small = a.d_sae * b.d_sae <= 2**24  # rows are as long as there are tokens: while all correlations fit, SciPy on them is quicker than distances in tiles
+    index = dense(-rows[0] @ rows[1].T) if small else assign(*rows).index.cpu()  # rows of length 1: the smallest distance is the largest correlation
     gauge = gauge_of(judging(options.get("fold", True)), a, b)
-    correlation = Match(by_activity.index.cpu(), b.d_sae, torch.full((len(by_activity.index),), float("nan"), dtype=torch.float64), dict(gauge=gauge, method="activation correlation"))
+    correlation = Match(index, b.d_sae, torch.full((a.d_sae,), float("nan"), dtype=torch.float64), dict(gauge=gauge, method="activation correlation"))
     units = [activation_scale(s, v) for s, v in zip((a, b), f)]
     weights = dict(weights=options.get("weights", "all"), dead="keep")
     scaled = match(fold(a, units[0]), fold(b, units[1]), fold=False, **weights)
@@ -237,7 +238,34 @@ def scale_table(found: Mapping, suite: Suite, layers: list) -> pd.DataFrame:
                               mean=(found[f"{l}/latents/sum"] / n.clamp(min=1)).numpy())) for l in layers]
     return pd.concat(rows, ignore_index=True)
 
-# %% ../nbs/07d_experiment.ipynb #fbc7e66e
+# %% ../nbs/07d_experiment.ipynb #ac358538
+def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
+    "The language model of a trial, checked against suite and text before any work. Raises UsageError or ValueError if they do not fit."
+    lm = load_lm(trial.model) if lm is None else lm
+    check_evidence(lm, {(l, l): Pair(suite[l], suite[l], {}) for l in layers})
+    corpora(trial, lm)
+    return lm
+
+
+def judged(tables: Mapping) -> list:  # sentences
+    "What an experiment found, in sentences."
+    s = tables["scores"].query("source == 'all'").groupby(["metric", "route"]).value.mean()
+    get = lambda metric, route: s.get((metric, route), float("nan"))
+    ev, loss = "explained variance", "delta loss"
+    said = [f"On text, a latent's partner is active on {get('matching score', 'match'):.1%} of the tokens on which the latent is (unfolded {get('matching score', 'unfolded'):.1%}, "
+            f"by correlation of activations {get('matching score', 'correlation'):.1%}, identity {get('matching score', 'identity'):.1%}, random {get('matching score', 'random'):.1%}).",
+            f"Encode-permute-decode explains {get(ev, 'match'):.2f} of the next layer's variance; copying the layer's own reconstruction {get(ev, 'previous'):.2f}, "
+            f"copying the state itself {get(ev, 'layer drop'):.2f}, a linear map {get(ev, 'linear map'):.2f}, the next layer's own SAE {get(ev, 'current'):.2f}."]
+    if (loss, "match") in s:
+        said.append(f"It costs {get(loss, 'match'):.2f} nats per token; the copy {get(loss, 'previous'):.2f}, leaving the block out {get(loss, 'layer drop'):.2f}, a linear map {get(loss, 'linear map'):.2f}, a random match {get(loss, 'random'):.2f}.")
+    facts = tables["facts"]
+    text, counted = (sum(p[k] for p in facts["positions"].values()) for k in ("text", "counted"))
+    seconds = facts["seconds"]
+    said.append(f"Counted were {counted:,} of {text:,} text positions; {text - counted} with hidden states of more than five times the usual length were left out, and the first of each document. "
+                f"Time: {seconds['forward']:.0f} s in the forward pass that all share ({seconds['forward'] / sum(seconds.values()):.0%}), {seconds['sums']:.0f} s in sums, {seconds['losses']:.0f} s in the forward passes of the losses.")
+    return said
+
+
 TABLES = ("scores", "latents", "scales")
 
 
@@ -248,14 +276,11 @@ def experiment(
     matches: Mapping,  # (layer_a, layer_b, name) -> Match, of a run
     record: Mapping,  # what the run is: hashes of weights, options
     trial: Trial,
-    lm=None,  # default: load_lm(trial.model)
+    lm,  # of judge_of
     progress: bool | None = None,
 ) -> dict:  # scores, latents, scales: tables; facts: a dictionary
     "Judge the matches of a run on a language model; tables are written into `out`/evidence. Raises UsageError or ValueError if model, SAEs and text do not fit."
-    from saematch.lm import load_lm
     folder, show = Path(out) / "evidence", bool(progress)
-    lm = load_lm(trial.model) if lm is None else lm
-    check_evidence(lm, {(l, l): Pair(suite[l], suite[l], {}) for l in layers})
     texts, other = corpora(trial, lm)
     fitted = fit(lm, other, layers, progress=show)
     pairs = pairs_of(suite, layers, matches, fitted, trial, record["options"], show)

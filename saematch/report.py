@@ -171,7 +171,7 @@ def next_layer(pairs: pd.DataFrame) -> dict:  # layer -> the next one in the run
     layers = sorted({*pairs.layer_a, *pairs.layer_b})
     return dict(zip(layers, layers[1:]))
 
-# %% ../nbs/07b_report.ipynb #7ea54636
+# %% ../nbs/07b_report.ipynb #b21259d0
 UNITS = dict(threshold="its own threshold", decoder="the activation that writes a vector of length 1", encoder="the activation of a step of length 1 along its encoder")
 
 
@@ -186,8 +186,9 @@ def write_report(
     table = lambda frame, **kw: frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", **kw)
     adjacent = tables["mse"][tables["mse"].block.isin(["all", *BLOCKS])]
     wide = adjacent.pivot_table(index="method", columns="block", values="relative", sort=False)[["all", *BLOCKS]].sort_values("all").reset_index().rename_axis(columns=None)
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string((files("saematch") / "report.html.j2").read_text(encoding="utf-8"))
-    html = page.render(findings=findings(tables), provenance={k: v if isinstance(v, str) else json.dumps(v) for k, v in provenance.items()},
+    read = lambda name: (files("saematch") / name).read_text(encoding="utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(read("report.html.j2"))
+    html = page.render(style=read("style.css"), findings=tables.get("findings") or findings(tables), provenance={k: v if isinstance(v, str) else json.dumps(v) for k, v in provenance.items()},
                        images={k: (base64.b64encode(data).decode(), caption) for k, (data, caption) in images.items()}, title=provenance["suite"], folded=judging(fold) == fold, unit=UNITS.get(provenance.get("gauge", "threshold"), provenance.get("gauge")),
                        tables=dict(mse=table(wide), lineages=table(tables["lineages"]), suite=table(tables["suite"].reset_index())))
     with atomic(path) as tmp:

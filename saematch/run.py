@@ -6,7 +6,7 @@
 __all__ = ['VARIANTS', 'parse_layers', 'check_run', 'Options', 'plan', 'provenance', 'claim', 'match_file', 'load_done',
            'match_all', 'run', 'collect', 'write_results']
 
-# %% ../nbs/08_run.ipynb #2e7c8228
+# %% ../nbs/08_run.ipynb #0d4aef60
 import json
 import os
 import platform
@@ -26,10 +26,12 @@ from tqdm import tqdm
 from . import report
 from .evaluate import growth
 from .cost import gauge_of, judging
+from .experiment import Trial, experiment, judge_of, judged
 from .fold import fold
 from .health import dead, remarks
 from .io import Suite, UsageError, atomic, fingerprint, load_suite, read_json, sweep, unknown
 from .match import Match, match
+from .paper import panels
 from .sae import random_sae
 
 # %% ../nbs/08_run.ipynb #15fbf01f
@@ -117,7 +119,7 @@ def plan(
         tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}
     return dict(sorted(tasks.items(), key=lambda t: (t[0][1] - t[0][0], t[0])))
 
-# %% ../nbs/08_run.ipynb #dea63cd5
+# %% ../nbs/08_run.ipynb #d60080b7
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
     "What a run is: suite, layers, options, hashes of the weights, versions."
     gauges = {gauge_of(judging(options.fold), suite[l], suite[l]) for l in layers}
@@ -151,7 +153,7 @@ def claim(
     if overwrite and (out / "run.json").is_file():
         for old in ("summary.json", "report.html", "pairs.parquet", "run.json"):
             (out / old).unlink(missing_ok=True)
-        for old in ("matches", "figures"):
+        for old in ("matches", "figures", "evidence", "paper"):
             shutil.rmtree(out / old, ignore_errors=True)
     with atomic(out / "run.json") as tmp:
         tmp.write_text(json.dumps(record, indent=1))
@@ -214,7 +216,7 @@ def match_all(
         raise OSError(f"{where(*task)} was changed while this run was writing it; is another run using {out}?")
     return found
 
-# %% ../nbs/08_run.ipynb #61d59e4e
+# %% ../nbs/08_run.ipynb #92b15b2a
 def run(
     suite: str | Path | Suite = "smollm2-135m-resid",  # embedded name, folder, release, or a Suite
     layers: str | list | None = None,  # "14-19", "14,16", a list; default: all
@@ -222,6 +224,7 @@ def run(
     *,
     pattern: str | None = None,  # which SAE of each layer, see load_suite
     overwrite: bool = False,  # replace another run's results
+    trial: Trial | None = None,  # judge the matches on a language model and text, too
     jobs: int | None = None,
     progress: bool | None = None,
     **options,  # of `match`: weights, fold, metric, balance, method, reject, seed
@@ -234,15 +237,19 @@ def run(
     layers = parse_layers(layers, suite.layers)
     check_run(suite, layers, options)
     record = provenance(suite, layers, options)
+    judge = None if trial is None else judge_of(trial, suite, layers)  # before the work, so that a wrong name is said at once
     out = claim(out, record, overwrite)
     matches = match_all(suite, plan(layers, options), out, record["weights_sha256"], jobs, progress)
     tables = collect(suite, matches, layers)
-    summary = dict(record, findings=report.findings(tables), seconds=round(time.monotonic() - start, 1),
+    if trial is not None:
+        tables["evidence"] = experiment(out, suite, layers, matches, record, trial, judge, progress)
+    tables["findings"] = report.findings(tables) + (judged(tables["evidence"]) if trial is not None else [])
+    summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1),
                    **{k: tables[k].to_dict("records") for k in ("mse", "agreement", "growth", "lineages")})
     write_results(out, tables, summary, record)
     return summary
 
-# %% ../nbs/08_run.ipynb #af840a7c
+# %% ../nbs/08_run.ipynb #322e7f2d
 def collect(suite: Suite, matches: dict, layers: list) -> dict:  # name -> table
     "All tables of a run, from its matches."
     adjacent = list(zip(layers, layers[1:]))
@@ -259,7 +266,11 @@ def write_results(out: Path, tables: dict, summary: dict, record: dict):
     "Write pairs.parquet, summary.json, figures/*.png and report.html, each whole or not at all."
     with atomic(out / "pairs.parquet") as tmp:
         tables["pairs"].to_parquet(tmp, index=False)
-    images = {k: (report.png(fig), caption) for k, (fig, caption) in report.figures(tables).items()}
+    drawn = report.figures(tables)
+    if "evidence" in tables:
+        found = tables | tables["evidence"] | dict(layers=record["layers"])
+        drawn |= {f"evidence_{p.number.split()[0]}": (p.fig, f"{p.title} (figure {p.number} of the paper). {p.ours}") for p in panels(found, ("7", "11"))}
+    images = {k: (report.png(fig), caption) for k, (fig, caption) in drawn.items()}
     for name, (data, _) in images.items():
         with atomic(out / "figures" / f"{name}.png") as tmp:
             tmp.write_bytes(data)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.experiment import SKIP_LOSS, TABLES, Trial, corpora, Fit, fit, activation_scale, whitening, learned, pairs_of, key_of, chunks, load_chunk, pass_over, score_table, explained, latent_table, scale_table, experiment, facts, load_experiment
+from saematch.experiment import SKIP_LOSS, TABLES, Trial, corpora, Fit, fit, activation_scale, whitening, learned, pairs_of, key_of, chunks, load_chunk, pass_over, score_table, explained, latent_table, scale_table, judge_of, judged, experiment, facts, load_experiment
 
 
 import tempfile
@@ -86,7 +86,8 @@ def test_a_killed_experiment_continues_to_the_same_numbers():
 def test_documents_and_model_must_be_there():
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
-        go = lambda lm=lm, **change: experiment(Path(folder) / "out2", suite, [0, 1, 2], matches, record, replace(trial, **change), lm, False)
+        go = lambda lm=lm, **change: judge_of(replace(trial, **change), suite, [0, 1, 2], lm)
+        assert go() is lm
         with expect_fail(UsageError, "has 14 documents; 100 to judge on and 4 others"): go(documents=100)
         with expect_fail(UsageError, "loss_documents not more than documents"): go(loss_documents=11)
         with expect_fail(UsageError, "no text to judge on"): go(text=())

@@ -1,0 +1,42 @@
+# Written from nbs/07e_paper.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.paper import NAMES, STYLE, BLIND, FIGURES, NEEDS_LOSS, Panel, load_run, pick, mean, lines, axes, legend, figure_1, figure_3, figure_5, figure_7, figure_8, figure_12, figure_10, figure_11, figure_16, figure_17, figure_14, figure_15, panels, write_paper
+
+
+import tempfile
+from pathlib import Path
+
+from fastcore.test import expect_fail
+from saematch.io import UsageError
+
+
+def test_every_figure_draws_itself_from_a_run():
+    from dataclasses import replace
+    import torch
+    from saematch.experiment import Trial
+    from saematch.io import save_sae
+    from saematch.lm import random_lm
+    from saematch.run import run
+    from saematch.sae import random_sae
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        random_lm(folder / "lm", dtype=torch.float32)
+        for l in range(4):
+            save_sae(replace(random_sae(16, 24, seed=l, dtype=torch.float32), info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post")), folder / "suite" / f"layer_{l}.safetensors")
+        text = folder / "text.txt"
+        words = torch.randint(0, 60, (12, 40), generator=torch.Generator().manual_seed(0))
+        for d, row in enumerate(words.tolist()):
+            (folder / "text").mkdir(exist_ok=True)
+            (folder / "text" / f"{d:02d}.txt").write_text(" ".join(f"w{i}" for i in row))
+        trial = Trial(model=str(folder / "lm"), text=(str(folder / "text"),), documents=8, loss_documents=4, fit_documents=4, length=32)
+        with expect_fail(UsageError, "holds no complete run"): load_run(folder / "out")
+        run(folder / "suite", out=folder / "out", trial=trial, jobs=1)
+        found = panels(load_run(folder / "out"))
+        assert [p.number.split()[0] for p in found] == list(FIGURES)
+        assert "nan" not in " ".join(p.ours for p in found).lower(), [p.ours for p in found]
+        page = write_paper(folder / "out", "toy", found).read_text()
+        assert page.count("<img") == len(found) and (folder / "out" / "paper" / "figure_7.png").stat().st_size > 1000
+    found[0].ours
