@@ -118,11 +118,11 @@ def cmd_run(suite, layers, pattern, out, overwrite, jobs, evaluate, **options):
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
-# %% ../nbs/09_cli.ipynb #7dec925a
+# %% ../nbs/09_cli.ipynb #a6e6154f
 def cmd_paper(suite, layers, pattern, out, overwrite, jobs, **options):
-    from saematch.paper import load_run, panels, write_paper
+    from saematch.paper import PATTERNS, load_run, panels, write_paper
     from saematch.run import run
-    summary = run(suite, layers, out, pattern=pattern, overwrite=overwrite, jobs=jobs, trial=trial_of(True, options))
+    summary = run(suite, layers, out, pattern=pattern or PATTERNS.get(suite), overwrite=overwrite, jobs=jobs, trial=trial_of(True, options))
     found = panels(load_run(os.path.expanduser(out)))
     for p in found:
         print(f"Figure {p.number}: {p.title}. {p.verdict}\n  {p.ours}")
