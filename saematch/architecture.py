@@ -4,25 +4,27 @@
 
 # %% auto #0
 __all__ = ['FIVE', 'FOUR', 'ONE_FOR_ALL', 'ARCHITECTURES', 'gated', 'standard', 'jumprelu', 'unit_decoder', 'topk', 'batchtopk',
-           'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'made', 'found',
-           'check_names', 'crosscoder', 'presence']
+           'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'finetuned',
+           'made', 'found', 'check_names', 'crosscoder', 'presence']
 
-# %% ../nbs/00b_architecture.ipynb #c8960733
+# %% ../nbs/00b_architecture.ipynb #4f91863c
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .sae import NORMALIZE, SAE
+from .sae import NORMALIZE, SAE, check_finite
 
-# %% ../nbs/00b_architecture.ipynb #8ac01e67
+# %% ../nbs/00b_architecture.ipynb #794ca42f
 def gated(t: Mapping, cfg: Mapping) -> dict:
     "A Gated SAE (sae_lens/saes/gated_sae.py) as a JumpReLU SAE."
+    if not t["r_mag"].shape == t["b_gate"].shape == t["b_mag"].shape:
+        raise ValueError(f"b_gate, b_mag and r_mag must have one entry for each latent; found {found(t)}")
     scale = t["r_mag"].exp()
     return dict(W_enc=t["W_enc"] * scale, b_enc=t["b_mag"], threshold=(t["b_mag"] - scale * t["b_gate"]).clamp(min=0))
 
-# %% ../nbs/00b_architecture.ipynb #537e7528
+# %% ../nbs/00b_architecture.ipynb #a398cc61
 def standard(t: Mapping, cfg: Mapping) -> dict:
     "ReLU: a threshold of 0."
     return dict(threshold=torch.zeros_like(t["b_enc"]))
@@ -48,6 +50,8 @@ def topk(t: Mapping, cfg: Mapping) -> dict:
 
 def batchtopk(t: Mapping, cfg: Mapping) -> dict:
     "A training checkpoint: one threshold for all latents (sae_lens/saes/batchtopk_sae.py)."
+    if t["topk_threshold"].numel() != 1:
+        raise ValueError(f"topk_threshold must be one number, it has shape {list(t['topk_threshold'].shape)}")
     return dict(unit_decoder(t, cfg), threshold=torch.ones_like(t["b_enc"]) * t["topk_threshold"].to(t["b_enc"]).clamp(min=0))
 
 # %% ../nbs/00b_architecture.ipynb #5e364ccf
@@ -91,11 +95,11 @@ ARCHITECTURES = dict(
     temporal=Architecture("W_dec b_dec", temporal, "none", "other", ignores="W_enc attn_layers. eps lam"),
 )
 
-# %% ../nbs/00b_architecture.ipynb #af298bda
+# %% ../nbs/00b_architecture.ipynb #8a532171
 def modern(cfg: Mapping) -> dict:
     "A SAELens configuration in the terms of version 6 (sae_lens/loading/pretrained_sae_loaders.py, handle_pre_6_0_config)."
     cfg = {**cfg, "architecture": cfg.get("architecture") or "standard"}
-    if cfg["architecture"] not in ARCHITECTURES:
+    if not isinstance(cfg["architecture"], str) or cfg["architecture"] not in ARCHITECTURES:
         raise ValueError(f"architecture {cfg['architecture']!r} is not supported, only {', '.join(ARCHITECTURES)}")
     activation, kwargs = cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu", cfg.get("activation_fn_kwargs") or {}
     if activation == "topk" and cfg["architecture"] in ("standard", "topk"):
@@ -108,11 +112,12 @@ def modern(cfg: Mapping) -> dict:
     cfg["normalize_activations"] = "expected_average_only_in" if norm is True else norm
     return cfg
 
-# %% ../nbs/00b_architecture.ipynb #ca9b9444
+# %% ../nbs/00b_architecture.ipynb #e6697518
 def check_config(cfg: Mapping):
     "Raise ValueError if a (modern) configuration describes something `SAE` would compute differently."
-    if not isinstance(cfg["apply_b_dec_to_input"], bool):
-        raise ValueError(f"apply_b_dec_to_input must be true or false, it is {cfg['apply_b_dec_to_input']!r}")
+    for flag in ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "finetuning_scaling_factor"):
+        if not isinstance(cfg.get(flag), (bool, type(None))):
+            raise ValueError(f"{flag} must be true or false, it is {cfg[flag]!r}")
     if not isinstance(cfg.get("metadata") or {}, Mapping):
         raise ValueError(f"metadata must be an object, it is a {type(cfg['metadata']).__name__}")
     norm = cfg["normalize_activations"]
@@ -122,7 +127,7 @@ def check_config(cfg: Mapping):
     if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):
         raise ValueError(f"reshape_activations is {shape!r}, which saematch does not know")
 
-# %% ../nbs/00b_architecture.ipynb #db7d9673
+# %% ../nbs/00b_architecture.ipynb #b1def85e
 def from_tensors(
     tensors: Mapping,  # name -> tensor
     source: str,  # for messages and `info`
@@ -138,22 +143,37 @@ def from_tensors(
         check_config(cfg)
     except ValueError as e:
         raise ValueError(f"{source}: {e}") from None
-    how, given = ARCHITECTURES[cfg["architecture"]], dict(tensors)
+    how, given, wide = ARCHITECTURES[cfg["architecture"]], dict(tensors), torch.promote_types(dtype, torch.float32)
     factor = next((given.pop(k) for k in ("scaling_factor", "finetuning_scaling_factor") if k in given), None)
     check_names(given, cfg["architecture"], source)
-    t = {k: p.to(device, dtype) if p.is_floating_point() else p for k, p in given.items() if k in [*how.needs.split(), "W_enc"]}
-    if factor is not None and not (factor == 1).all():
-        t["W_dec"] = t["W_dec"] * factor.to(device, dtype)[:, None]
+    t = {k: p.to(device, wide) if p.is_floating_point() else p for k, p in given.items() if k in [*how.needs.split(), "W_enc"]}
     try:
+        for name in (k for k, p in t.items() if p.dim() < 2 and p.is_floating_point()):
+            check_finite(name, t[name])  # before anything is computed: exp(-inf) and max(-inf, 0) would look sound
         read = {**t, **how.read(t, cfg)}
+        read["W_dec"] = finetuned(read["W_dec"], factor, cfg)
     except (RuntimeError, IndexError, TypeError) as e:  # shapes that do not fit
         raise ValueError(f"{source}: the tensors do not fit together ({e}); found {found(given)}") from None
-    params = {k: read[k] for k in (*FIVE.split(), "W_skip") if k in read}
+    except ValueError as e:
+        raise ValueError(f"{source}: {e}") from None
+    params = {k: read[k].to(dtype) if read[k].is_floating_point() else read[k] for k in (*FIVE.split(), "W_skip") if k in read}
     norm = cfg["normalize_activations"] if cfg["normalize_activations"] in NORMALIZE else "none"
     info = {"source": source, "architecture": cfg["architecture"], **{k: v for k, v in info.items() if v is not None}}
     return made(source, **params, apply_b_dec_to_input=cfg["apply_b_dec_to_input"], info=info, activation=how.rule, k=read.get("k"), normalize=norm, transcoder=how.transcoder)
 
-# %% ../nbs/00b_architecture.ipynb #586ca9a0
+# %% ../nbs/00b_architecture.ipynb #0e291617
+def finetuned(W_dec: Tensor, factor: Tensor | None, cfg: Mapping) -> Tensor:
+    "Decoder rows that write what finetuned activations write. Raises ValueError for a factor of another shape, or one that the configuration denies."
+    if factor is None or (factor == 1).all():
+        return W_dec
+    if list(factor.shape) != [len(W_dec)]:
+        raise ValueError(f"scaling_factor must have shape {[len(W_dec)]}, one factor for each latent, it has {list(factor.shape)}")
+    if not cfg.get("finetuning_scaling_factor"):
+        raise ValueError("the file holds a scaling_factor other than 1, and the configuration does not say that it is in use (finetuning_scaling_factor), so it is "
+                         "not known what this SAE computes; set finetuning_scaling_factor in cfg.json to true, or remove the tensor, whichever is right")
+    return W_dec * factor.to(W_dec)[:, None]
+
+
 def made(source: str, **fields) -> SAE:
     "SAE(**fields), with the source in front of what is wrong."
     try:

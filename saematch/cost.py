@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'BALANCES', 'blocks', 'machine_memory', 'check_memory', 'cost_matrix', 'pair_cost', 'random_pair_cost',
-           'block_weights', 'descriptors', 'check_pair', 'gauge_of', 'judging', 'transport', 'one_convention',
-           'balance_factor', 'block_shares']
+           'block_weights', 'descriptors', 'check_pair', 'check_lengths', 'gauge_of', 'judging', 'transport',
+           'one_convention', 'balance_factor', 'block_shares']
 
-# %% ../nbs/03_cost.ipynb #5058a5d4
+# %% ../nbs/03_cost.ipynb #23aa165d
 import os
+import warnings
 from dataclasses import replace
 
 import torch
@@ -93,7 +94,7 @@ def block_weights(
         raise ValueError(f"the weight of a block must be positive and finite, got {weights!r}; leave a block out instead of giving it 0")
     return weights
 
-# %% ../nbs/03_cost.ipynb #bc8d88ce
+# %% ../nbs/03_cost.ipynb #20af577f
 BALANCES = ("sum", "entry", "block")
 
 
@@ -109,12 +110,14 @@ def descriptors(
     """Rows of A and rows of B whose pairwise squared distances are the matching costs (eq. 3).
 
     D is the number of columns of the chosen blocks (d_model + d_out + 1 for "all"). `fold=True` takes the gauge that both SAEs have
-    (`common_gauge`). Raises ValueError for SAEs of different d_model, unknown options, or units that cannot be folded.
+    (`common_gauge`). Raises ValueError for SAEs of different d_model, unknown options, or units that cannot be folded; warns of SAEs that
+    normalise hidden states differently, where lengths then say nothing.
     """
     check_pair(a, b, weights)
     for what, value, known in (("metric", metric, ("sqeuclidean", "cosine")), ("balance", balance, BALANCES)):
         if value not in known:
             raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r}")
+    check_lengths(a, b, weights, gauge_of(fold, a, b), metric)
     a, b = one_convention(a, b)
     a, b = (fold_by(s, gauge_of(fold, a, b)) for s in (a, b))
     A, B, parts = blocks(a), blocks(b), []
@@ -127,7 +130,7 @@ def descriptors(
     check_finite("the descriptors of A", X), check_finite("the descriptors of B", Y)
     return X, Y
 
-# %% ../nbs/03_cost.ipynb #846c6e89
+# %% ../nbs/03_cost.ipynb #0844f293
 def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
     "Raise TypeError or ValueError unless the chosen blocks of the two SAEs live in one space."
     for name, s in (("A", a), ("B", b)):
@@ -143,6 +146,16 @@ def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
         raise ValueError("one is a transcoder (it reads one place of the model and writes another), the other an SAE: compare them on the side that they share, weights='encoder' or 'decoder'")
     if any(s.activation == "other" for s in (a, b)) and set(chosen) != {"decoder"}:
         raise ValueError(f"{' and '.join(dict.fromkeys(s.info.get('architecture', 'other') for s in (a, b) if s.activation == 'other'))} SAEs have no encoder per latent: match their decoders, weights='decoder'")
+
+
+def check_lengths(a: SAE, b: SAE, weights: str | dict, gauge: str, metric: str):
+    "Warn if the SAEs normalise hidden states differently and the lengths of their vectors would count all the same."
+    chosen = set(block_weights(weights))
+    no_lengths = ("bias" not in chosen and gauge in ("decoder", "encoder")) or (chosen == {"bias"} and gauge == "threshold") or (len(chosen) == 1 and metric == "cosine")
+    if a.normalize != b.normalize and not no_lengths:
+        reads = [f"{name} reads hidden states " + ("as they are" if s.normalize == "none" else f"normalised by {s.normalize}") for name, s in (("A", a), ("B", b))]
+        warnings.warn(f"{' and '.join(reads)}: they measure lengths in different units, and this cost compares lengths. Compare what has no such unit: the encoder or the "
+                      "decoder with metric='cosine', or both, weights={'encoder': 1, 'decoder': 1} with fold='decoder'", stacklevel=4)
 
 # %% ../nbs/03_cost.ipynb #548de38f
 def gauge_of(fold: bool | str, a: SAE, b: SAE) -> str:

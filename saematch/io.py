@@ -167,16 +167,16 @@ def read_json(path: Path) -> dict:
         raise ValueError(f"{path} is not a JSON object but a {type(cfg).__name__}; write or download it again")
     return cfg
 
-# %% ../nbs/01_io.ipynb #91521fa0
+# %% ../nbs/01_io.ipynb #0eb4a7f1
 def config_info(cfg: Mapping) -> dict:
     "What is worth remembering of a SAELens configuration; before version 6 the fields lay at the top."
     meta = {**cfg, **(cfg["metadata"] if isinstance(cfg.get("metadata"), Mapping) else {})}
     meta.setdefault("hook_name", meta.get("hook_point"))
     info = {k: meta.get(k) for k in ("model_name", "hook_name", "seed", "l0", "license", "neuronpedia_id")}
-    layer = meta.get("hook_layer")
-    return {**info, "layer": layer_of(str(info["hook_name"] or "")) if layer is None else layer}
+    layer = str(meta.get("hook_layer")).removesuffix(".0")
+    return {**info, "layer": int(layer) if layer.isdecimal() else layer_of(str(info["hook_name"] or ""))}
 
-# %% ../nbs/01_io.ipynb #85589317
+# %% ../nbs/01_io.ipynb #cfadf4e9
 def embedded_suites() -> dict:  # name -> folder
     "The suites that ship inside the package."
     root = Path(str(files("saematch"))) / "suites"
@@ -199,7 +199,7 @@ def load_saelens_folder(path: str | Path, **kw) -> SAE:
     sae = from_tensors(tensors, source_name(path), cfg, **config_info(cfg), **kw)
     says = cfg.get("d_in"), cfg.get("d_sae"), cfg.get("d_out", sae.d_out)
     if says != (sae.d_model, sae.d_sae, sae.d_out):
-        raise ValueError(f"{path}: cfg.json says d_in={says[0]}, d_sae={says[1]}, d_out={says[2]}, the tensors say {sae.d_model}, {sae.d_sae}, {sae.d_out}")
+        raise ValueError(f"{path}: cfg.json says d_in={says[0]!r}, d_sae={says[1]!r}, d_out={says[2]!r}, the tensors say {sae.d_model}, {sae.d_sae}, {sae.d_out}")
     return sae
 
 
@@ -207,7 +207,7 @@ def load_gemma_scope(path: str | Path, **kw) -> SAE:
     "An SAE from Gemma Scope's `params.npz` (arXiv 2408.05147): JumpReLU, the decoder bias is not subtracted first."
     return from_tensors(read_npz(path), source_name(path), layer=layer_of(str(Path(path).resolve())), **kw)
 
-# %% ../nbs/01_io.ipynb #c9b974f5
+# %% ../nbs/01_io.ipynb #f69a7e9b
 @patch(cls_method=True)
 def from_saelens(
     cls: SAE,
@@ -215,10 +215,10 @@ def from_saelens(
     source: str = "SAELens object",
     copy: bool = True,  # False shares tensors with the object
 ) -> SAE:
-    "What a SAELens object computes. Raises ValueError like `from_tensors`."
-    cfg = {**obj.cfg.to_dict(), "architecture": obj.cfg.architecture()}
-    tensors = {k: v.detach().clone() if copy else v.detach() for k, v in obj.state_dict().items()}
-    return from_tensors(tensors, source, cfg, dtype=obj.W_dec.dtype, device=obj.W_dec.device, **config_info(cfg))
+    "What a SAELens object computes, in its precision or in float32 if that is more. Raises ValueError like `from_tensors`."
+    cfg, dtype = {**obj.cfg.to_dict(), "architecture": obj.cfg.architecture()}, torch.promote_types(obj.W_dec.dtype, torch.float32)
+    tensors = {k: v.detach().to(dtype, copy=copy) if v.is_floating_point() else v.detach() for k, v in obj.state_dict().items()}
+    return from_tensors(tensors, source, cfg, dtype=dtype, device=obj.W_dec.device, **config_info(cfg))
 
 
 def load_release(release: str, sae_id: str, dtype=torch.float32, device="cpu") -> SAE:

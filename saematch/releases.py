@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['BY_LOADER', 'SITES', 'pattern_of', 'site_of', 'width_of', 'releases', 'row']
 
-# %% ../nbs/01b_releases.ipynb #9855f812
+# %% ../nbs/01b_releases.ipynb #353264fb
 import re
 
 import pandas as pd
 
-from .io import layer_of, saelens_releases
+from .io import UsageError, layer_of, saelens_releases
 
 # %% ../nbs/01b_releases.ipynb #415c2adc
 # how SAELens converts a release's files (sae_lens/loading/pretrained_sae_loaders.py) -> the architecture it makes of them
@@ -39,7 +39,7 @@ def width_of(*names: str) -> str:
     m = next((m for m in found if m), None)
     return "" if m is None else f"{2**int(m[1]) // 1024}k" if m[1] else (m[2] or m[3] or m[4]).lower()
 
-# %% ../nbs/01b_releases.ipynb #d1c6a2b0
+# %% ../nbs/01b_releases.ipynb #b051aa68
 def releases(
     pattern: str | None = None,  # a regular expression, or a part of a name of release or model
     fewest: int = 2,  # layers
@@ -48,7 +48,7 @@ def releases(
     try:
         wanted = re.compile(pattern or "", re.IGNORECASE)
     except re.error as e:
-        raise ValueError(f"{pattern!r} is no regular expression ({e}); a plain part of a name will do") from None
+        raise UsageError(f"{pattern!r} is no regular expression ({e}); a plain part of a name will do") from None
     rows = []
     for release, known in saelens_releases().items():
         if wanted.search(release) or wanted.search(known.model):

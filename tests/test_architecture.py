@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.architecture import FIVE, FOUR, ONE_FOR_ALL, ARCHITECTURES, gated, standard, jumprelu, unit_decoder, topk, batchtopk, matching_pursuit, temporal, Architecture, modern, check_config, from_tensors, made, found, check_names, crosscoder, presence
+from saematch.architecture import FIVE, FOUR, ONE_FOR_ALL, ARCHITECTURES, gated, standard, jumprelu, unit_decoder, topk, batchtopk, matching_pursuit, temporal, Architecture, modern, check_config, from_tensors, finetuned, made, found, check_names, crosscoder, presence
 
 
 import torch

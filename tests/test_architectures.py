@@ -257,3 +257,116 @@ def test_select_below_k_and_unreadable_crosscoders_and_rules():
         from_tensors({}, "x", dict(architecture="jumprelu", activation_fn="topk"))
     with pytest.raises(ValueError, match="cannot be carried exactly"):
         transport(random_sae(normalize="layer_norm"), torch.eye(16))
+
+
+@pytest.mark.parametrize("architecture, more", [("jumprelu", {}), ("gated", {}), ("topk", {}), ("topk", dict(rescale_acts_by_decoder_norm=True)), ("abstopk", dict(rescale_acts_by_decoder_norm=True))])
+def test_a_scaling_factor_multiplies_activations_after_they_were_picked(architecture, more, tmp_path):
+    "SAELens before version 6: x_hat = (f * factor) W_dec + b_dec (SAE.apply_finetuning_scaling_factor). Version 6 loads no such file."
+    from safetensors.torch import load_file, save_file
+
+    obj, g = theirs(architecture, **more), torch.Generator().manual_seed(3)
+    obj.save_model(tmp_path)
+    factor = torch.rand(24, dtype=torch.float64, generator=g) + 0.2
+    tensors, cfg = load_file(tmp_path / "sae_weights.safetensors"), json.loads((tmp_path / "cfg.json").read_text())
+    put = lambda factor, in_use: (save_file({**tensors, "scaling_factor": factor}, tmp_path / "sae_weights.safetensors"),
+                                  (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "finetuning_scaling_factor": in_use})))
+    put(factor, True)
+    with torch.no_grad():
+        f, x_hat = obj.encode(X), obj.decode(obj.encode(X) * factor)
+        ours = load_sae(tmp_path, dtype=torch.float64)
+        assert (x_hat - obj(X)).abs().max() > 0.1
+        assert_close(ours.encode(X), f, rtol=1e-10, atol=1e-10)
+        assert_close(ours.reconstruct(X), x_hat, rtol=1e-10, atol=1e-10)
+        put(torch.ones_like(factor), False)
+        assert_close(load_sae(tmp_path, dtype=torch.float64).reconstruct(X), obj(X), rtol=1e-10, atol=1e-10)
+    put(factor, False)
+    with pytest.raises(ValueError, match="a scaling_factor other than 1, and the configuration does not say that it is in use"):
+        load_sae(tmp_path)
+    put(factor[:1], True)
+    with pytest.raises(ValueError, match=r"scaling_factor must have shape \[24\], one factor for each latent, it has \[1\]"):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize("architecture, more", [("gated", {}), ("topk", dict(rescale_acts_by_decoder_norm=True)), ("jumprelu", {})])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_what_is_computed_from_half_precision_is_computed_in_float32(architecture, more, half, tmp_path):
+    obj = theirs(architecture, **more).to(dtype=half)
+    obj.save_model(tmp_path)
+    ours, exact = SAE.from_saelens(obj), SAE.from_saelens(obj.to(dtype=torch.float64))
+    assert ours.dtype == torch.float32
+    for name, p in ours.parameters().items():
+        assert_close(p.double(), exact.parameters()[name], rtol=1e-6, atol=1e-6)
+        assert torch.equal(load_sae(tmp_path).parameters()[name], p), "the same from the file"
+        assert torch.equal(load_sae(tmp_path, dtype=half).parameters()[name], p.to(half)), "rounded once"
+
+
+def test_from_saelens_copies_or_shares_as_asked():
+    obj = theirs("jumprelu")
+    own, shared = SAE.from_saelens(obj), SAE.from_saelens(obj, copy=False)
+    assert shared.W_dec.data_ptr() == obj.W_dec.data_ptr() != own.W_dec.data_ptr()
+    with torch.no_grad():
+        obj.W_dec.zero_()
+    assert (own.W_dec != 0).all() and not own.W_dec.requires_grad
+
+
+def test_a_pair_that_normalises_differently_is_warned_of():
+    a = random_sae(10, 24)
+    b = replace(random_sae(10, 24, seed=1), normalize="layer_norm")
+    with pytest.warns(UserWarning, match="A reads hidden states as they are and B reads hidden states normalised by layer_norm: they measure lengths in different units") as said:
+        match(a, b)
+    assert len(said) == 1 and said[0].filename == __file__
+    with pytest.warns(UserWarning, match="A reads hidden states normalised by layer_norm and B reads hidden states as they are"):
+        match(b, a, fold="decoder")
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        match(a, b, weights=dict(encoder=1, decoder=1), fold="decoder"), match(a, b, weights="decoder", metric="cosine"), match(b, b)
+
+
+@pytest.mark.parametrize("architecture, change, message", [
+    ("gated", dict(r_mag=torch.ones(1)), "b_gate, b_mag and r_mag must have one entry for each latent"),
+    ("gated", dict(b_gate=torch.tensor(1.0)), "b_gate, b_mag and r_mag must have one entry for each latent"),
+    ("gated", dict(b_gate=torch.full((24,), math.inf)), "b_gate has 0 NaN and 24 infinite"),
+    ("gated", dict(r_mag=torch.full((24,), -math.inf)), "r_mag has 0 NaN and 24 infinite"),
+    ("jumprelu", dict(threshold=torch.full((24,), -math.inf)), "threshold has 0 NaN and 24 infinite"),
+    ("batchtopk", dict(topk_threshold=torch.ones(24)), r"topk_threshold must be one number, it has shape \[24\]"),
+    ("batchtopk", dict(topk_threshold=torch.tensor(-math.inf)), "topk_threshold has 0 NaN and 1 infinite"),
+    ("topk", dict(b_enc=torch.ones(1)), r"b_enc must have shape \[24\] to fit W_enc \[10, 24\], it has \[1\]"),
+])
+def test_damage_that_arithmetic_would_hide_is_refused(architecture, change, message):
+    from saematch.architecture import from_tensors
+
+    g = torch.Generator().manual_seed(0)
+    shapes = dict(W_enc=(10, 24), W_dec=(24, 10), b_dec=(10,), topk_threshold=())
+    tensors = {name: torch.randn(shapes.get(name, (24,)), generator=g) for name in ARCHITECTURES[architecture].needs.split()}
+    cfg = dict(architecture=architecture, k=4)
+    assert from_tensors(tensors, "file", cfg).d_sae == 24
+    with pytest.raises(ValueError, match="^file: " + message):
+        from_tensors(tensors | change, "file", cfg)
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(architecture=["topk"]), r"architecture \['topk'\] is not supported"),
+    (dict(k=True), "k is the number of active latents of topk and abstopk, from 1 to d_sae; activation topk has k=True"),
+    (dict(k=4.0), "activation topk has k=4.0"),
+    (dict(k=25), "activation topk has k=25"),
+    (dict(rescale_acts_by_decoder_norm="no"), "rescale_acts_by_decoder_norm must be true or false, it is 'no'"),
+    (dict(apply_b_dec_to_input=0), "apply_b_dec_to_input must be true or false, it is 0"),
+    (dict(d_in="10"), "cfg.json says d_in='10', d_sae=24"),
+])
+def test_configurations_that_say_nothing_sound_are_refused(change, message, tmp_path):
+    theirs("topk").save_model(tmp_path)
+    assert load_sae(tmp_path).k == 4
+    (tmp_path / "cfg.json").write_text(json.dumps({**json.loads((tmp_path / "cfg.json").read_text()), **change}))
+    with pytest.raises(ValueError, match=message) as e:
+        load_sae(tmp_path)
+    assert str(tmp_path) in str(e.value)
+
+
+@pytest.mark.parametrize("metadata, layer", [(dict(hook_layer=5), 5), (dict(hook_layer="5"), 5), (dict(hook_layer=5.0), 5), (dict(hook_layer=0), 0), (dict(hook_layer="five"), None),
+                                             (dict(hook_layer="five", hook_name="blocks.7.hook_resid_post"), 7), (dict(hook_name="blocks.7.hook_resid_post"), 7), (dict(hook_layer=None), None)])
+def test_a_layer_is_a_whole_number(metadata, layer, tmp_path):
+    theirs("jumprelu").save_model(tmp_path)
+    (tmp_path / "cfg.json").write_text(json.dumps({**json.loads((tmp_path / "cfg.json").read_text()), "metadata": metadata}))
+    assert load_sae(tmp_path).layer == layer and type(load_sae(tmp_path).layer) is type(layer)

@@ -268,3 +268,9 @@ def test_a_suite_is_shared_by_threads_and_not_by_its_copies(suite):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda k: s[s.layers[k % 4]].layer == s.layers[k % 4], range(200)))
     assert replace(s, dtype=torch.float64)[2].dtype == torch.float64
+
+
+def test_a_pattern_that_is_no_regular_expression_is_a_mistake_of_the_caller(here):
+    pytest.importorskip("sae_lens")
+    code, out, err = here("releases", "gemma(")
+    assert code == 2 and "'gemma(' is no regular expression" in err and not out

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from saematch.cost import BLOCKS, BALANCES, blocks, machine_memory, check_memory, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, gauge_of, judging, transport, one_convention, balance_factor, block_shares
+from saematch.cost import BLOCKS, BALANCES, blocks, machine_memory, check_memory, cost_matrix, pair_cost, random_pair_cost, block_weights, descriptors, check_pair, check_lengths, gauge_of, judging, transport, one_convention, balance_factor, block_shares
 
 
+import warnings
 from dataclasses import replace
 from fastcore.test import expect_fail
 from torch.testing import assert_close
@@ -71,6 +72,28 @@ def test_balanced_descriptors_do_not_depend_on_the_units_of_the_hidden_states():
         assert bool(change < 1e-9) is same
     assert_close(torch.tensor(list(block_shares(a, b, balance="entry").values())), torch.tensor([6, 6, 1]) / 13)
     assert_close(torch.tensor(list(block_shares(a, b, balance="block").values())), torch.ones(3) / 3)
+
+
+def test_saes_of_differently_normalised_hidden_states():
+    a = random_sae(16, 60)
+    b, truth = planted(a, decoder_noise=0.8, encoder_noise=0.8, seed=1)
+    small = replace(b, W_enc=b.W_enc * 30, W_dec=b.W_dec / 30, b_dec=b.b_dec / 30, normalize="constant_norm_rescale")
+    both, found = dict(encoder=1, decoder=1), {}
+
+    def true_over_random(b, **how):
+        X, Y = descriptors(a, b, **how)
+        return (pair_cost(X, Y, truth).mean() / random_pair_cost(X, Y)).item()
+
+    for how, fair in ((dict(), False), (dict(fold=False), False), (dict(balance="entry"), False), (dict(weights="decoder"), False), (dict(fold="decoder"), False),
+                      (dict(weights=both, fold="decoder"), True), (dict(weights="encoder", metric="cosine"), True), (dict(weights="bias"), True)):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found[str(how)] = dict(plain=true_over_random(b, **how), normalised=true_over_random(small, **how))
+        assert len(said) == (0 if fair else 1)
+        assert fair or "A reads hidden states as they are and B reads hidden states normalised by constant_norm_rescale" in str(said[0].message)
+        assert (abs(found[str(how)]["normalised"] - found[str(how)]["plain"]) < 1e-9) is fair
+    assert found["{}"]["plain"] < 0.5 and found["{}"]["normalised"] > 0.95
+    found
 
 
 def test_wrong_questions_get_an_answer():

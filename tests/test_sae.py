@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.sae import LATENT, SCALES, NORMALIZE, Planted, SAE, check_settings, check_parameters, check_finite, random_sae, permute, rescale, planted
+from saematch.sae import LATENT, SCALES, NORMALIZE, Checked, Planted, SAE, check_settings, check_parameters, check_finite, edits, check_numbers, random_sae, permute, rescale, with_parameters, planted
 
 
 from dataclasses import replace
@@ -54,6 +54,16 @@ def test_rescale_multiplies_activations_and_keeps_the_function():
     assert_close(scaled.encode(x), f * s)
     assert_close(scaled.decode(f * s), sae.decode(f))
     (scaled.decode(f * s) - sae.decode(f)).abs().max()
+
+
+def test_rescaling_reads_again_only_what_may_not_be_finite():
+    toy = random_sae(dtype=torch.float32)
+    assert rescale(toy, 3.0).checked["W_enc"].largest == 3 * toy.W_enc.abs().max().item()
+    with expect_fail(ValueError, "W_enc has 0 NaN and 1024 infinite of 1,024 values"): rescale(replace(toy, W_enc=toy.W_enc.sign() * 1e30), 1e30)
+    assert torch.isfinite(rescale(replace(toy, W_enc=toy.W_enc.sign() * 1e30), 1e8).W_enc).all()
+    assert torch.isfinite(rescale(replace(toy, W_enc=toy.W_enc * (torch.arange(64) > 0)), torch.ones(64).index_fill(0, torch.tensor(0), 1e38)).W_enc).all(), "bounds are not values"
+    toy.W_dec[5, 3] = torch.nan
+    with expect_fail(ValueError, "W_dec has 1 NaN and 0 infinite of 1,024 values, the first at [5, 3]"): rescale(toy, 3.0)
 
 
 def test_every_row_of_the_table_matters():
