@@ -265,7 +265,7 @@ def permute(self: SAE, index: Int64[Tensor, " d_sae"]) -> SAE:
     "Latent i becomes latent index[i]: see `saematch.permute`."
     return permute(self, index)
 
-# %% ../nbs/00_sae.ipynb #e4309b20
+# %% ../nbs/00_sae.ipynb #56ffda34
 def rescale(
     sae: SAE,
     scale: Float[Tensor, " d_sae"] | float,  # s > 0: activation i is multiplied by scale[i]
@@ -294,7 +294,7 @@ def rescale(
         bounds[name] = bounds.get(name, inf) * factor.max().item()
     return with_parameters(sae, new | known, bounds)
 
-
+# %% ../nbs/00_sae.ipynb #1c3ac59c
 def with_parameters(
     sae: SAE,
     new: Mapping,  # name -> tensor
