@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.plot import PALETTE, axes, plot_over_layers, plot_mse, plot_distribution, plot_agreement, plot_sorted
+from saematch.plot import PALETTE, axes, plot_over_layers, plot_mse, plot_distribution, plot_agreement, plot_sorted, plot_nulls
 
 
 import matplotlib
@@ -19,6 +19,8 @@ def test_plots_draw_the_numbers_they_are_given():
     assert ax.lines[0].get_ydata().tolist() == [1, 2, 3]
     ax = plot_sorted({"a tensor": torch.tensor([3.0, 1.0, float("nan"), 2.0])})
     assert ax.lines[0].get_ydata().tolist() == [1, 2, 3]
+    ax = plot_nulls([0.0, 1.0, np.nan], {"rotation": torch.tensor([0.0, 0.0, 0.5, 1.0])}, bins=2)
+    assert [p.get_height() for p in ax.patches[:2]] == [0.5, 0.5] and len(ax.patches) == 3 and ax.patches[2].get_xy()[:, 1].max() == 0.5
     table = pd.DataFrame(dict(span=[2, 2, 3], agreement=[0.5, 0.6, 0.4]))
     ax = plot_agreement(table, chance=0.1)
     assert np.allclose(ax.lines[0].get_ydata(), [0.55, 0.4]) and ax.get_ylim() == (0, 0.75)
