@@ -304,7 +304,7 @@ def _repr_markdown_(self: Calibration):
     return "\n".join([f"| null | median {self.score} | p <= 0.05 | called real, q = {self.q:g} |", "| --- | --- | --- | --- |", *rows,
                       f"| **the match** ({int(at.sum()):,} pairs) | {self.scores[self.score].median():.3g} | | **{int(real.sum()):,}** by all nulls |"])
 
-# %% ../nbs/06c_calibrate.ipynb #d813dca3
+# %% ../nbs/06c_calibrate.ipynb #7f9c4cac
 def calibrate(
     a: SAE,
     b: SAE,
@@ -336,7 +336,7 @@ def calibrate(
     nulls = {kind: pd.concat([s for (k, _), s in zip(runs, found) if k == kind], ignore_index=True) for kind in kinds}
     return Calibration(m, scores, nulls, score, q, correction)
 
-
+# %% ../nbs/06c_calibrate.ipynb #3a4b8408
 def check_calibration(kinds: tuple, score: str, repeats: int, q: float, correction: str):
     "Raise ValueError for options out of range."
     known = (*NULLS, "halves", "pairs")
