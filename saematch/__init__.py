@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .assign import assign, verify
     from .cost import descriptors
+    from .evidence import delta_loss, explained_variance, matching_score
     from .fold import fold
     from .io import Suite, load_sae, load_suite, save_sae
+    from .lm import load_lm
     from .match import Match, compose, match
     from .sae import SAE, permute, planted, random_sae, rescale
 
@@ -23,9 +25,10 @@ _HOME = dict(
     SAE="sae", permute="sae", rescale="sae", random_sae="sae", planted="sae",
     load_sae="io", save_sae="io", load_suite="io", Suite="io",
     fold="fold", descriptors="cost", assign="assign", verify="assign", match="match", Match="match", compose="match",
+    load_lm="lm", matching_score="evidence", explained_variance="evidence", delta_loss="evidence",
 )
 __all__ = ["SAE", "Suite", "Match", "load_sae", "save_sae", "load_suite", "fold", "permute", "rescale", "random_sae",
-           "planted", "descriptors", "assign", "verify", "match", "compose"]
+           "planted", "descriptors", "assign", "verify", "match", "compose", "load_lm", "matching_score", "explained_variance", "delta_loss"]
 
 
 def __getattr__(name):
