@@ -177,7 +177,7 @@ def kept(
         keep = keep & (x.norm(dim=-1) <= limits[layer])
     return keep
 
-# %% ../nbs/06b_evidence.ipynb #43a355e1
+# %% ../nbs/06b_evidence.ipynb #80930998
 @torch.no_grad()
 def measure(
     lm,
@@ -193,7 +193,7 @@ def measure(
     states = hidden_states(lm, tokens, layers)
     keep = kept(tokens, states, limits)
     sizes, forward, in_losses = keep.sum(1).tolist(), perf_counter() - start_time, 0.0
-    x = {l: states[l][keep].to(saes[l].dtype) for l in layers}
+    x = {l: states[l][keep].to(saes[l].W_enc) for l in layers}  # where the SAEs are, in their precision
     f = {l: saes[l].encode(x[l]) for l in layers}
     found = dict(kept=keep.sum(1).cpu(), text=tokens.counted.sum(1))
     for l in layers:

@@ -61,7 +61,7 @@ def corpora(trial: Trial, lm) -> tuple[dict, Tokens]:  # source -> Tokens, and t
         extra += found[trial.documents:]
     return texts, tokenize(lm, extra, trial.length)
 
-# %% ../nbs/07d_experiment.ipynb #ed3a552e
+# %% ../nbs/07d_experiment.ipynb #7e5260da
 @dataclass(frozen=True)
 class Fit:
     "What the documents to fit on say: by layer, or by pair of layers."
@@ -70,10 +70,10 @@ class Fit:
 
 
 @torch.no_grad()
-def fit(lm, tokens: Tokens, layers: list, batch: int = 8, times: float = 5.0, progress: bool = False) -> Fit:
+def fit(lm, tokens: Tokens, layers: list, batch: int = 8, times: float = 5.0, progress: bool | None = False) -> Fit:
     "Hidden states of all layers on the text to fit on (they are kept: 4 bytes x tokens x d_model x layers), and the norm limits."
     parts = {l: [] for l in layers}
-    for rows in tqdm(torch.arange(len(tokens)).split(batch), desc="other text", disable=not progress):
+    for rows in tqdm(torch.arange(len(tokens)).split(batch), desc="other text", disable=None if progress is None else not progress):
         part = tokens[rows]
         for l, x in hidden_states(lm, part, layers).items():
             parts[l].append(x[part.counted.to(x.device)])
@@ -100,10 +100,10 @@ def whitening(*states: Tensor, shrink: float = 1e-3) -> Tensor:  # [d, d]: x @ i
     values, vectors = torch.linalg.eigh(C)
     return (vectors * (values + shrink * values.mean()).rsqrt()) @ vectors.T
 
-# %% ../nbs/07d_experiment.ipynb #f3d63e6e
+# %% ../nbs/07d_experiment.ipynb #401de584
 def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27) -> dict:  # name -> (Match, factor or None)
     "Matches that need data: by correlation of activations, by measured scales, in whitened coordinates."
-    x = [fitted.states[l].to(s.dtype) for l, s in zip(pair, (a, b))]
+    x = [fitted.states[l].to(s.W_enc) for l, s in zip(pair, (a, b))]
     f = [s.encode(h) for s, h in zip((a, b), x)]
     rows = []
     for values in f:
@@ -124,16 +124,16 @@ def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27)
         found["whitened"] = replace(white, info=dict(white.info, gauge=gauge)), None
     return found
 
-# %% ../nbs/07d_experiment.ipynb #0ae087d0
+# %% ../nbs/07d_experiment.ipynb #cc76f1d3
 SKIP_LOSS = ("encoder", "decoder", "bias")  # matches by one block of weights: compared by Matching Score and explained variance
 
 
-def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: Trial, options: Mapping, progress: bool = False) -> dict:  # (layer_a, layer_b) -> Pair
+def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: Trial, options: Mapping, progress: bool | None = False) -> dict:  # (layer_a, layer_b) -> Pair
     "Adjacent layers with every match and baseline; longer spans with the direct, the composed, the identical and a random match."
-    pairs = {}
+    pairs, saes = {}, {l: suite[l].to(fitted.states[l].device) for l in layers}
     adjacent = list(zip(layers, layers[1:]))
-    for la, lb in tqdm(adjacent, desc="fitting", disable=not progress):
-        a, b = suite[la], suite[lb]
+    for la, lb in tqdm(adjacent, desc="fitting", disable=None if progress is None else not progress):
+        a, b = saes[la], saes[lb]
         named = {("match" if name == "direct" else "identity" if name == "vanilla" else name): m for (x, y, name), m in matches.items() if (x, y) == (la, lb)}
         extra = learned((la, lb), a, b, fitted, options)
         pairs[la, lb] = Pair(a, b, {"match": named.pop("match"), **named, **{k: m for k, (m, _) in extra.items()}}, ridge(fitted.states[la], fitted.states[lb]).to(a.dtype),
@@ -141,7 +141,7 @@ def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: T
                              without_loss=(*SKIP_LOSS, *(f"quantile {q:g}" for q in trial.quantiles if q not in trial.loss_quantiles)))
     for i, la in enumerate(layers):
         for lb in layers[i + 2:]:
-            a, b = suite[la], suite[lb]
+            a, b = saes[la], saes[lb]
             blind = {how: match(a, b, method=how, dead="keep") for how in ("identity", "random") if how == "random" or a.d_sae == b.d_sae}
             pairs[la, lb] = Pair(a, b, {"match": matches[la, lb, "direct"], "composed": walk(matches, layers, la, lb), **blind}, decode=False)
     return pairs
@@ -238,7 +238,7 @@ def scale_table(found: Mapping, suite: Suite, layers: list) -> pd.DataFrame:
                               mean=(found[f"{l}/latents/sum"] / n.clamp(min=1)).numpy())) for l in layers]
     return pd.concat(rows, ignore_index=True)
 
-# %% ../nbs/07d_experiment.ipynb #ac358538
+# %% ../nbs/07d_experiment.ipynb #2f9735af
 def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
     "The language model of a trial, checked against suite and text before any work. Raises UsageError or ValueError if they do not fit."
     lm = load_lm(trial.model) if lm is None else lm
@@ -280,10 +280,10 @@ def experiment(
     progress: bool | None = None,
 ) -> dict:  # scores, latents, scales: tables; facts: a dictionary
     "Judge the matches of a run on a language model; tables are written into `out`/evidence. Raises UsageError or ValueError if model, SAEs and text do not fit."
-    folder, show = Path(out) / "evidence", bool(progress)
+    folder = Path(out) / "evidence"
     texts, other = corpora(trial, lm)
-    fitted = fit(lm, other, layers, progress=show)
-    pairs = pairs_of(suite, layers, matches, fitted, trial, record["options"], show)
+    fitted = fit(lm, other, layers, progress=progress)
+    pairs = pairs_of(suite, layers, matches, fitted, trial, record["options"], progress)
     key = key_of(lm, pairs, fitted, dict(weights=record["weights_sha256"], options=record["options"]), trial)
     sums = pass_over(lm, pairs, texts, fitted, trial, folder / "chunks", key, progress)
     for found in sums.values():
