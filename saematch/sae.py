@@ -167,7 +167,7 @@ def encode(
     value = z.gather(-1, at)
     return torch.zeros_like(z).scatter_(-1, at, value.relu() if self.activation == "topk" else value)
 
-# %% ../nbs/00_sae.ipynb #e0a810de
+# %% ../nbs/00_sae.ipynb #2a4fb336
 @patch
 def decode(
     self: SAE,
@@ -181,7 +181,16 @@ def decode(
     """
     if f.shape[-1] != self.d_sae:
         raise ValueError(f"f has {f.shape[-1]} activations a token, the SAE has d_sae = {self.d_sae} latents")
-    x_hat = f @ self.W_dec + self.b_dec
+    return self.restore(f @ self.W_dec + self.b_dec, like)
+
+
+@patch
+def restore(
+    self: SAE,
+    x_hat: Float[Tensor, "*batch d_out"],  # f W_dec + b_dec, in the units in which the decoder writes
+    like: Float[Tensor, "*batch d_model"] | None = None,
+) -> Float[Tensor, "*batch d_out"]:
+    "The last step of `decode`: mean and size of `like`, where the SAE normalises hidden states."
     if self.normalize == "none" or self.transcoder:  # a transcoder's output is another place: SAELens leaves it as it is
         return x_hat
     if like is None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.evidence import HIDDEN, carry_factor, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, measure, merge, resampled, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
+from saematch.evidence import HIDDEN, carry_factor, Active, write, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, measure, measure_pair, Losses, merge, resampled, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
 
 
 from dataclasses import replace
@@ -44,14 +44,30 @@ def test_carrying_is_free_of_units():
     with expect_fail(ValueError, "the SAEs have 20 and 20"): encode_permute_decode(a, b, Match(torch.arange(3), 3, torch.zeros(3)), x)
 
 
+def test_the_short_form_is_the_definition():
+    a, b = random_sae(8, 20, seed=1), random_sae(8, 20, seed=2, normalize="layer_norm")
+    x = torch.randn(30, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    f = a.encode(x)
+    f[7] = 0  # a token without any
+    assert_close(Active.of(f).times(a.W_dec), f @ a.W_dec)
+    assert_close(write(b, Active.of(f), x), b.decode(f, like=x))
+    m = match(a, random_sae(8, 25, seed=3), method="mutual")
+    assert 0 < (m.index < 0).sum() < 20
+    carried = Active.of(f).moved(m.index, 25, torch.full((20,), 2.0, dtype=torch.float64))
+    assert_close(carried.times(torch.eye(25, dtype=torch.float64)), scatter(2 * f, m.index, 25))
+    assert Active.of(torch.zeros(3, 4)).times(torch.ones(4, 2)).abs().sum() == 0
+    document = torch.arange(30) // 10
+    assert torch.equal(Active.of(f).per(document, 3), torch.stack([(p != 0).sum(0) for p in f.split(10)]))
+
+
 def test_gain_is_the_fall_of_the_error():
     a, b = random_sae(8, 12, seed=1), random_sae(8, 12, seed=2)
     g = torch.Generator().manual_seed(0)
     x_a, x_b = (3 * torch.randn(40, 8, dtype=torch.float64, generator=g) for _ in "ab")
     pair = Pair(a, b, dict(match=match(a, b)))
-    copy, f = a.reconstruct(x_a), a.encode(x_a)
+    copy, f = a.reconstruct(x_a), Active.of(a.encode(x_a))
     i, j = 5, int(pair.matches["match"].index[5])
-    exchanged = copy + f[:, [i]] * (b.threshold[j] / a.threshold[i] * b.W_dec[j] - a.W_dec[i])
+    exchanged = copy + a.encode(x_a)[:, [i]] * (b.threshold[j] / a.threshold[i] * b.W_dec[j] - a.W_dec[i])
     assert_close(exchange_gain(pair, x_b - copy, f)[i], (x_b - copy).square().sum() - (x_b - exchanged).square().sum())
 
 
