@@ -191,7 +191,7 @@ def exchange_gain(
         gain.index_add_(0, i, (v * (2 * (error[t] * delta[i]).sum(1) - v * length[i])).double())
     return gain.masked_fill(index < 0, float("nan")).cpu()
 
-# %% ../nbs/06b_evidence.ipynb #e1d5c577
+# %% ../nbs/06b_evidence.ipynb #48f64bd9
 @torch.no_grad()
 def loss_from(
     lm,
@@ -202,12 +202,12 @@ def loss_from(
     "Next-token loss when the residual stream after a block is `x`; that block and those before it are not computed (a bridge computes and discards them)."
     ids, x = ids.to(x.device), x.to(lm.cfg.dtype)
     if type(lm).__name__ == "TransformerBridge":
-        logits = lm.run_with_hooks(ids, fwd_hooks=[(site(layer), lambda value, hook: x)])
-    elif layer + 1 == lm.cfg.n_layers:
-        logits = lm.unembed(lm.ln_final(x))
+        logits = lm.run_with_hooks(ids, fwd_hooks=[(site(layer), lambda value, hook: x)])[:, :-1].flatten(0, 1)
     else:
-        logits = lm(x, start_at_layer=layer + 1)
-    loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        n = lm.cfg.n_layers
+        x = x if layer + 1 == n else lm(x, start_at_layer=layer + 1, stop_at_layer=n)
+        logits = lm.unembed(lm.ln_final(x)[:, :-1].flatten(0, 1)[None])[0]  # no copy of the logits: they are the largest tensor here
+    loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
     return torch.nn.functional.pad(loss.view(len(ids), -1), (0, 1))
 
 
