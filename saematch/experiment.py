@@ -146,13 +146,15 @@ def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: T
             pairs[la, lb] = Pair(a, b, {"match": matches[la, lb, "direct"], "composed": walk(matches, layers, la, lb), **blind}, decode=False)
     return pairs
 
-# %% ../nbs/07d_experiment.ipynb #1f60d5b6
-def key_of(lm, pairs: Mapping, fitted: Fit, record: Mapping, trial: Trial) -> str:
+# %% ../nbs/07d_experiment.ipynb #d710dc57
+def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, trial: Trial) -> str:
     "SHA-256 of everything the numbers depend on."
     h = hashlib.sha256(json.dumps([record, asdict(trial), {str(k): v for k, v in fitted.limits.items()}], sort_keys=True, default=str).encode())
     for pair in pairs.values():
         for m in pair.matches.values():
             h.update(m.index.numpy())
+    for source, tokens in texts.items():
+        h.update(source.encode()), h.update(tokens.ids.numpy()), h.update(tokens.lengths.numpy())
     for name, p in sorted(lm.state_dict().items()):
         h.update(f"{name}{list(p.shape)}{p.double().sum().item():.10g}".encode())
     return h.hexdigest()
@@ -238,7 +240,7 @@ def scale_table(found: Mapping, suite: Suite, layers: list) -> pd.DataFrame:
                               mean=(found[f"{l}/latents/sum"] / n.clamp(min=1)).numpy())) for l in layers]
     return pd.concat(rows, ignore_index=True)
 
-# %% ../nbs/07d_experiment.ipynb #2f9735af
+# %% ../nbs/07d_experiment.ipynb #2a3c88f2
 def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
     "The language model of a trial, checked against suite and text before any work. Raises UsageError or ValueError if they do not fit."
     lm = load_lm(trial.model) if lm is None else lm
@@ -284,7 +286,7 @@ def experiment(
     texts, other = corpora(trial, lm)
     fitted = fit(lm, other, layers, progress=progress)
     pairs = pairs_of(suite, layers, matches, fitted, trial, record["options"], progress)
-    key = key_of(lm, pairs, fitted, dict(weights=record["weights_sha256"], options=record["options"]), trial)
+    key = key_of(lm, pairs, texts, fitted, dict(weights=record["weights_sha256"], options=record["options"]), trial)
     sums = pass_over(lm, pairs, texts, fitted, trial, folder / "chunks", key, progress)
     for found in sums.values():
         check_kept(found)

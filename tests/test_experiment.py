@@ -78,9 +78,22 @@ def test_a_killed_experiment_continues_to_the_same_numbers():
         assert whole["facts"]["decomposition"] == parts["facts"]["decomposition"]
         loaded = load_experiment(Path(folder) / "parts")
         pd.testing.assert_frame_equal(loaded["scores"], whole["scores"])
-        scores = whole["scores"].set_index(["source", "layer_a", "layer_b", "route", "metric"]).value
+        scores = whole["scores"].set_index(["source", "layer_a", "layer_b", "route", "metric"]).value.sort_index()
         shown = scores["all", 0, 1].unstack("metric").round(3)
     shown
+
+
+def test_another_text_is_another_experiment():
+    with tempfile.TemporaryDirectory() as folder:
+        lm, suite, matches, record, trial = toy_run(folder)
+        trial = replace(trial, loss_documents=0)
+        go = lambda: experiment(Path(folder) / "out", suite, [0, 1, 2], matches, record, trial, lm, False)["scores"].set_index(["source", "layer_a", "layer_b", "route", "metric"]).value
+        first = go()
+        assert not (first.index.get_level_values("metric") == "delta loss").any(), "no losses were asked for"
+        one = Path(trial.text[0])
+        one.write_text("\n".join(reversed(one.read_text().splitlines())))  # the same documents, but other ones to judge on
+        second = go()
+        assert (first[trial.text[0]] != second[trial.text[0]]).mean() > 0.5
 
 
 def test_documents_and_model_must_be_there():

@@ -102,6 +102,16 @@ def test_saes_that_do_not_fit_the_model(place, capsys):
     assert main(arguments(place)) == 2 and "reads blocks.2.hook_mlp_out" in capsys.readouterr().err
 
 
+def test_without_losses(place, capsys):
+    asked = arguments(place)
+    asked[0] = "paper"
+    asked.remove("--evaluate")
+    asked[asked.index("--loss-documents") + 1] = "0"
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "Figure 7 right" in said and "Figure 17" in said and "Figure 11" not in said
+
+
 def test_options_of_an_evaluation_need_one(place, capsys):
     assert main(["run", "--suite", str(place / "suite"), "--documents", "5"]) == 2 and "add --evaluate" in capsys.readouterr().err
 
