@@ -1,6 +1,6 @@
 """What judging matches on a language model costs: seconds against tokens and against layers, the forward pass's share, peak memory.
 
-    python benchmarks/evidence.py [--documents 3 6 12 24] [--layers 2 4 6] [--runs 3]
+    python benchmarks/evidence.py [--documents 3 6 12 24] [--layers 2 4 6] [--runs 3] [--losses]
 
 Every measurement is a process of its own; medians are printed, and the exponent of a straight line through the logarithms.
 """
@@ -54,10 +54,11 @@ def main():
     p.add_argument("--documents", type=int, nargs="+", default=[3, 6, 12, 24])
     p.add_argument("--layers", type=int, nargs="+", default=[2, 4, 6])
     p.add_argument("--runs", type=int, default=3)
+    p.add_argument("--losses", action="store_true", help="also with the forward pass that each route costs")
     a = p.parse_args()
     if a.one:
         return one(int(a.one[0]), int(a.one[1]), a.one[2] == "True")
-    for losses in (False, True):
+    for losses in (False, True)[: 1 + a.losses]:
         print(f"\n{'with' if losses else 'without'} losses\n| documents | tokens | layers | seconds | tokens/s | forward pass | peak GiB |\n| --- | --- | --- | --- | --- | --- | --- |")
         grid = [(d, 3) for d in a.documents] if losses else [(d, max(a.layers)) for d in a.documents] + [(a.documents[-1], n) for n in a.layers[:-1]]
         rows = {}
@@ -65,6 +66,9 @@ def main():
             m = rows[d, n] = measured(a.runs, d, n, losses)
             print(f"| {d} | {m['tokens']:.0f} | {n} | {m['seconds']:.1f} | {m['tokens'] / m['seconds']:.0f} | {m['forward'] / m['seconds']:.0%} | {m['gib']:.2f} |", flush=True)
         by_tokens = [m for (d, n), m in rows.items() if n == (3 if losses else max(a.layers))]
+        if not losses:
+            by_layers = [(n, m) for (d, n), m in rows.items() if d == a.documents[-1]]
+            print(f"seconds grow with layers to the power of {exponent([n for n, _ in by_layers], [m['seconds'] for _, m in by_layers]):.2f}")
         print(f"seconds grow with tokens to the power of {exponent([m['tokens'] for m in by_tokens], [m['seconds'] for m in by_tokens]):.2f}")
 
 

@@ -28,12 +28,12 @@ def match_options(p: argparse.ArgumentParser):
     p.add_argument("--dead", default="warn", choices=["warn", "exclude", "keep"], help="latents that their weights prove dead (default: match them and warn)")
     p.add_argument("--norm", type=float, help="the largest norm of a hidden state, if known: it proves more latents dead")
 
-# %% ../nbs/09_cli.ipynb #0caa6450
+# %% ../nbs/09_cli.ipynb #00e58754
 TRIAL = dict(  # options of an evaluation: fields of `saematch.experiment.Trial`
     model=dict(metavar="NAME", help="language model: smollm2-135m (default), a local Hugging Face folder, or a name TransformerLens knows"),
     text=dict(metavar="A,B", help="what to run it on: prose, reference, code (default: all three), files, or Hugging Face datasets, with commas between them"),
     documents=dict(type=int, help="documents of each text (default: 100)"),
-    loss_documents=dict(type=int, help="so many of them also for the loss, a forward pass for every baseline (default: 3)"),
+    loss_documents=dict(type=int, help="so many of them also for the loss, a forward pass for every baseline (default: 2)"),
     fit_documents=dict(type=int, help="so many others to fit baselines on (default: 20)"),
     length=dict(type=int, help="tokens of a document at most (default: 256)"),
     batch=dict(type=int, help="documents at once (default: 4)"))

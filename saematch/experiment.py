@@ -30,14 +30,14 @@ from .lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize
 from .match import Match, dense, match
 from .report import walk
 
-# %% ../nbs/07d_experiment.ipynb #ce8ecb4b
+# %% ../nbs/07d_experiment.ipynb #9513f66d
 @dataclass(frozen=True)
 class Trial:
     "On which model and text matches are judged."
     model: str = "smollm2-135m"
     text: tuple = TEXTS  # sources of load_text
     documents: int = 100  # of each source
-    loss_documents: int = 3  # the first so many also for the loss: one forward pass for every route and pair of layers
+    loss_documents: int = 2  # the first so many also for the loss: one forward pass for every route and pair of layers
     fit_documents: int = 20  # of each source, beyond those: for norm limits, ridge map, activation scales
     length: int = 256  # tokens of a document at most
     batch: int = 4  # documents at once

@@ -109,7 +109,7 @@ def lineage_table(
     chain["weakest"] = chain[[c for c in chain if c.startswith("cosine")]].min(axis=1)
     return chain.sort_values("weakest", ascending=False).head(top)[[*(f"layer {x}" for x in layers), "weakest"]].reset_index(drop=True)
 
-# %% ../nbs/07b_report.ipynb #d37a4457
+# %% ../nbs/07b_report.ipynb #1963a440
 def figures(
     tables: Mapping,  # growth, mse, agreement: tables; costs, chance: layer pair -> costs
 ) -> dict:  # name -> (figure, what it shows)
@@ -140,11 +140,11 @@ def figures(
     return out
 
 
-def png(fig) -> bytes:
+def png(fig, dpi: int = 130) -> bytes:
     "A figure as PNG bytes, closed afterwards."
     import matplotlib.pyplot as plt
     buffer = BytesIO()
-    fig.savefig(buffer, format="png", dpi=130)
+    fig.savefig(buffer, format="png", dpi=dpi)
     plt.close(fig)
     return buffer.getvalue()
 

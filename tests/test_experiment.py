@@ -58,7 +58,7 @@ def test_a_killed_experiment_continues_to_the_same_numbers():
     import saematch.experiment as E
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
-        go = lambda out: experiment(Path(folder) / out, suite, [0, 1, 2], matches, record, trial, lm, False)
+        go = lambda out: E.experiment(Path(folder) / out, suite, [0, 1, 2], matches, record, trial, lm, False)
         whole = go("whole")
         calls, real = [], E.measure
         def killed(*args):
