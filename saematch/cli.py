@@ -28,7 +28,7 @@ def match_options(p: argparse.ArgumentParser):
     p.add_argument("--dead", default="warn", choices=["warn", "exclude", "keep"], help="latents that their weights prove dead (default: match them and warn)")
     p.add_argument("--norm", type=float, help="the largest norm of a hidden state, if known: it proves more latents dead")
 
-# %% ../nbs/09_cli.ipynb #00e58754
+# %% ../nbs/09_cli.ipynb #957a478e
 TRIAL = dict(  # options of an evaluation: fields of `saematch.experiment.Trial`
     model=dict(metavar="NAME", help="language model: smollm2-135m (default), a local Hugging Face folder, or a name TransformerLens knows"),
     text=dict(metavar="A,B", help="what to run it on: prose, reference, code (default: all three), files, or Hugging Face datasets, with commas between them"),
@@ -56,7 +56,7 @@ def suite_options(p: argparse.ArgumentParser, out: str):
     p.add_argument("--overwrite", action="store_true", help="replace another run's results in the output folder")
     p.add_argument("--jobs", type=int, help="matches computed at once (default: the cores; one for wide SAEs)")
 
-
+# %% ../nbs/09_cli.ipynb #eb4e9048
 def parser() -> argparse.ArgumentParser:
     "The command line as an argparse parser."
     top = argparse.ArgumentParser(prog="saematch", description="Match the features of sparse autoencoders across the layers of a language model, from their weights alone.")

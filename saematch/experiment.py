@@ -146,7 +146,7 @@ def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: T
             pairs[la, lb] = Pair(a, b, {"match": matches[la, lb, "direct"], "composed": walk(matches, layers, la, lb), **blind}, decode=False)
     return pairs
 
-# %% ../nbs/07d_experiment.ipynb #d710dc57
+# %% ../nbs/07d_experiment.ipynb #3ad202e7
 def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, trial: Trial) -> str:
     "SHA-256 of everything the numbers depend on."
     h = hashlib.sha256(json.dumps([record, asdict(trial), {str(k): v for k, v in fitted.limits.items()}], sort_keys=True, default=str).encode())
@@ -178,7 +178,7 @@ def load_chunk(path: Path, key: str) -> dict | None:
         return None
     return tensors if meta.get("key") == key else None
 
-
+# %% ../nbs/07d_experiment.ipynb #2df23576
 def pass_over(lm, pairs: Mapping, texts: Mapping, fitted: Fit, trial: Trial, folder: Path, key: str, progress: bool | None = None) -> dict:  # source -> sums
     "All chunks, computed or taken from `folder`, merged for each source."
     found, tasks = {s: [] for s in texts}, chunks(trial, texts)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
     from transformer_lens.model_bridge import TransformerBridge
 
-# %% ../nbs/05b_lm.ipynb #6cb02f2a
+# %% ../nbs/05b_lm.ipynb #8f94a779
 @dataclass(frozen=True)
 class Packaged:
     "A language model that a Python package carries as a GGUF file."
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("SAEMATCH_CACHE") or home / "saematch").expanduser()
 
-
+# %% ../nbs/05b_lm.ipynb #8fddaff9
 @contextmanager
 def quiet():
     "No progress bars of transformers, and no news of what TransformerLens 4 will do."

@@ -65,7 +65,7 @@ def load_run(
     summary = json.loads((folder / "summary.json").read_text())
     return {k: pd.DataFrame(summary[k]) for k in ("mse", "agreement", "growth")} | dict(layers=summary["layers"], suite=summary["suite"]) | load_experiment(folder)
 
-# %% ../nbs/07e_paper.ipynb #37c22ef9
+# %% ../nbs/07e_paper.ipynb #5aaf2c34
 NAMES = {"match": "matched, folded", "unfolded": "matched, unfolded", "previous": "copy of A's reconstruction", "current": "B's own reconstruction", "layer drop": "copy of the state (layer drop)",
          "linear map": "ridge linear map", "correlation": "matched by activations"}
 STYLE = {  # route -> colour, line
@@ -89,7 +89,7 @@ def mean(tables: Mapping, metric: str, route: str, source: str = "all") -> float
     "Mean over adjacent layer pairs; NaN where it was not measured."
     return float(pick(tables, metric, route, source).value.mean())
 
-
+# %% ../nbs/07e_paper.ipynb #cd536acf
 def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
     "A metric over layers with its intervals, a line for each route."
     for route in routes:
