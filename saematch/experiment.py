@@ -195,7 +195,7 @@ def pass_over(lm, pairs: Mapping, texts: Mapping, fitted: Fit, trial: Trial, fol
             bar.set_postfix_str(f"{source}{', with losses' if loss else ''}"), bar.update(last - first)
     return {s: merge(parts) for s, parts in found.items()}
 
-# %% ../nbs/07d_experiment.ipynb #76d5d790
+# %% ../nbs/07d_experiment.ipynb #a3f0e6de
 def score_table(sums: Mapping, pairs: Mapping) -> pd.DataFrame:  # source, layer_a, layer_b, route, metric, value, low, high, documents
     "Every number with its 95 % interval over documents: for each source of text, and for all together."
     rows = []
@@ -219,7 +219,7 @@ def explained(s: Sums, pair: tuple) -> dict:  # route -> Score
     C = s.centred(pair)
     return {r: Score(C[:, k, k], C[:, 0, 0], complement=True) for k, r in enumerate(s.names[pair], 1)}
 
-
+# %% ../nbs/07d_experiment.ipynb #ccfec128
 def latent_table(found: Mapping, pairs: Mapping) -> pd.DataFrame:
     "One row for each latent of A and adjacent pair of layers: partner, cost, on how many tokens each and both are active, gain of exchanging it alone."
     parts = []
@@ -240,7 +240,7 @@ def scale_table(found: Mapping, suite: Suite, layers: list) -> pd.DataFrame:
                               mean=(found[f"{l}/latents/sum"] / n.clamp(min=1)).numpy())) for l in layers]
     return pd.concat(rows, ignore_index=True)
 
-# %% ../nbs/07d_experiment.ipynb #2a3c88f2
+# %% ../nbs/07d_experiment.ipynb #1c583715
 def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
     "The language model of a trial, checked against suite and text before any work. Raises UsageError or ValueError if they do not fit."
     lm = load_lm(trial.model) if lm is None else lm
@@ -248,7 +248,7 @@ def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
     corpora(trial, lm)
     return lm
 
-
+# %% ../nbs/07d_experiment.ipynb #4d32b705
 def judged(tables: Mapping) -> list:  # sentences
     "What an experiment found, in sentences."
     s = tables["scores"].query("source == 'all'").groupby(["metric", "route"]).value.mean()
@@ -267,10 +267,10 @@ def judged(tables: Mapping) -> list:  # sentences
                 f"Time: {seconds['forward']:.0f} s in the forward pass that all share ({seconds['forward'] / sum(seconds.values()):.0%}), {seconds['sums']:.0f} s in sums, {seconds['losses']:.0f} s in the forward passes of the losses.")
     return said
 
-
+# %% ../nbs/07d_experiment.ipynb #148fc84a
 TABLES = ("scores", "latents", "scales")
 
-
+# %% ../nbs/07d_experiment.ipynb #9e70f89e
 def experiment(
     out: Path,  # a run's folder
     suite: Suite,
@@ -300,7 +300,7 @@ def experiment(
         tmp.write_text(json.dumps(tables["facts"], indent=1))
     return tables
 
-
+# %% ../nbs/07d_experiment.ipynb #ac41e9d2
 def facts(lm, total: Mapping, sums: Mapping, pairs: Mapping, fitted: Fit, texts: Mapping, trial: Trial, key: str) -> dict:
     "What was counted and left out, the model's own loss, the decompositions of the error, where the time went."
     s = Sums(total, {k: p.routes() for k, p in pairs.items()}, {k: list(p.matches) for k, p in pairs.items()})

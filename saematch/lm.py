@@ -278,7 +278,7 @@ def hub_texts(name: str):
     except (OSError, ValueError) as e:
         raise UsageError(f"no text {name!r}: it is none of {', '.join(TEXTS)}, no file or folder, and no Hugging Face dataset that can be reached ({type(e).__name__}: {str(e)[:200]})") from e
 
-# %% ../nbs/05b_lm.ipynb #d10ff671
+# %% ../nbs/05b_lm.ipynb #1d582e77
 @dataclass(frozen=True)
 class Tokens:
     "Documents as token ids: row d is document d, padded on the right."
@@ -299,7 +299,7 @@ class Tokens:
         text = (place > 0) & (place < self.lengths[:, None])
         return text & ~torch.isin(self.ids, torch.tensor(self.special, dtype=torch.int64))
 
-
+# %% ../nbs/05b_lm.ipynb #1e21cbfc
 def tokenize(
     lm: "HookedTransformer | TransformerBridge",
     texts: list[str],

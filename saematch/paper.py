@@ -173,7 +173,7 @@ def figure_5(t: Mapping) -> Panel:
                  f"Judged by activity instead: in the nearest tenth a partner is active on {decile.score.iloc[0]:.0%} of the latent's tokens, in the farthest on {decile.score.iloc[-1]:.0%} "
                  f"(random partners {decile.chance.mean():.1%}); rank correlation of distance and score {min(rho.values()):.2f} to {worst:.2f} over layer pairs.", worst < -0.2)
 
-# %% ../nbs/07e_paper.ipynb #879b4b74
+# %% ../nbs/07e_paper.ipynb #d92dfa0b
 def figure_7(t: Mapping) -> Panel:
     fig, ax = axes()
     lines(ax, t, "matching score", ("match", "unfolded", "correlation", "cosine", "greedy", *BLIND))
@@ -185,7 +185,7 @@ def figure_7(t: Mapping) -> Panel:
                  f"Folded {get('match'):.3f}, unfolded {get('unfolded'):.3f}, by correlation of activations {get('correlation'):.3f}, identity {get('identity'):.3f}, random {get('random'):.3f}; "
                  f"folded is ahead in {int((rows.value.values > pick(t, 'matching score', 'unfolded').value.values).sum())} of {len(rows)} layer pairs.", bool(get("match") > get("unfolded")))
 
-
+# %% ../nbs/07e_paper.ipynb #eb4c8ce1
 def figure_8(t: Mapping) -> Panel:
     starts = t["layers"][: max(1, len(t["layers"]) - 2)][:3]
     fig, ax = axes(len(starts), 3.6, sharey=True, squeeze=False)
@@ -222,7 +222,7 @@ def figure_12(t: Mapping) -> Panel:
     return Panel("12", "Which weights to match by", fig, "Encoder alone matches poorly, decoder alone as well as all weights.", f"Encoder {encoder:.3f}, decoder {decoder:.3f}, bias {values[2]:.3f}, all {all_:.3f}.",
                  bool(encoder < decoder and abs(decoder - all_) < 0.1 * all_))
 
-# %% ../nbs/07e_paper.ipynb #e38ea1b6
+# %% ../nbs/07e_paper.ipynb #0a332bf8
 def figure_10(t: Mapping) -> Panel:
     fig, ax = axes(2)
     sources = [s for s in t["scores"].source.unique() if s != "all"]
@@ -243,7 +243,7 @@ def figure_10(t: Mapping) -> Panel:
                  f"Delta loss, mean of layers: {tell(loss)} nats; explained variance: {tell(ev)}. Simply dropping the block costs {mean(t, 'delta loss', 'layer drop'):.2f} nats and keeps {mean(t, 'explained variance', 'layer drop'):.2f}.",
                  bool(max(loss.values()) < 0.5 and min(ev.values()) > 0.5))
 
-
+# %% ../nbs/07e_paper.ipynb #2f8b598b
 def figure_11(t: Mapping) -> Panel:
     routes = ("match", "unfolded", "current", "previous", "layer drop", "linear map", *BLIND)
     fig, ax = axes(2)
@@ -258,7 +258,7 @@ def figure_11(t: Mapping) -> Panel:
     return Panel("11", "Encode-permute-decode beside what needs no match", fig, "Folded matching is better than unfolded, and from the tenth layer on it reaches encode-decode of the previous hidden state.",
                  f"Delta loss / explained variance: {tell}. The copy of A's reconstruction is {'reached' if close else 'not reached'}.", bool(close and get("match")[1] > get("unfolded")[1]))
 
-
+# %% ../nbs/07e_paper.ipynb #e0a3a876
 def figure_16(t: Mapping) -> Panel:
     quantiles = sorted({r for r in t["scores"].query("metric == 'delta loss'").route if r.startswith("quantile")}, key=lambda r: float(r.split()[1]))
     fig, ax = axes(2)
