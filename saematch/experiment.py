@@ -248,10 +248,12 @@ def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
     corpora(trial, lm)
     return lm
 
-# %% ../nbs/07d_experiment.ipynb #4d32b705
+# %% ../nbs/07d_experiment.ipynb #2654f52a
 def judged(tables: Mapping) -> list:  # sentences
     "What an experiment found, in sentences."
-    s = tables["scores"].query("source == 'all'").groupby(["metric", "route"]).value.mean()
+    s = tables["scores"].query("source == 'all'")
+    adjacent = s[s.metric == "explained variance"][["layer_a", "layer_b"]].drop_duplicates()  # longer spans have few routes: means over them would compare unlike pairs
+    s = s.merge(adjacent).groupby(["metric", "route"]).value.mean()
     get = lambda metric, route: s.get((metric, route), float("nan"))
     ev, loss = "explained variance", "delta loss"
     said = [f"On text, a latent's partner is active on {get('matching score', 'match'):.1%} of the tokens on which the latent is (unfolded {get('matching score', 'unfolded'):.1%}, "
