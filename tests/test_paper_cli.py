@@ -145,3 +145,16 @@ def test_a_damaged_chunk_is_computed_again(place):
     assert main(arguments(place)) == 0
     pd.testing.assert_frame_equal(first, pd.read_parquet(place / "out" / "evidence" / "scores.parquet"))
     assert read_safetensors(chunk)[0] and load_file(chunk)
+
+
+def test_sentences_compare_like_with_like():
+    "Means over adjacent layers for every route: longer spans, which have few routes, stay out."
+    from pathlib import Path
+
+    from saematch.experiment import judged
+    from saematch.paper import load_run, mean
+    tables = load_run(Path(__file__).parent.parent / "nbs" / "data" / "paper")
+    said = judged(tables)[0]
+    assert all(f"{mean(tables, 'matching score', route):.1%}" in said for route in ("match", "unfolded", "correlation", "identity", "random"))
+    everywhere = tables["scores"].query("source == 'all' and metric == 'matching score' and route == 'match'").value.mean()
+    assert f"{everywhere:.1%}" not in said
