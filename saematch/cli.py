@@ -14,12 +14,12 @@ import traceback
 
 from . import __version__
 
-# %% ../nbs/09_cli.ipynb #72172c12
+# %% ../nbs/09_cli.ipynb #c418b47e
 def match_options(p: argparse.ArgumentParser):
     "The options that `saematch run` and `saematch match` share: those of `saematch.match`."
     p.add_argument("--weights", default="all", choices=["all", "encoder", "decoder", "bias"], help="which weights are compared (default: all)")
     p.add_argument("--fold", default=True, choices=["threshold", "decoder", "encoder", "none"], help="the unit of each latent (default: its threshold; its decoder's length where there are no thresholds)")
-    p.add_argument("--no-fold", dest="fold", action="store_false", help="compare the weights as they are, thresholds not folded in")
+    p.add_argument("--no-fold", dest="fold", action="store_false", help="compare the weights as they are, thresholds not folded in: the same as --fold none")
     p.add_argument("--metric", default="sqeuclidean", choices=["sqeuclidean", "cosine"], help="distance between latents (default: sqeuclidean)")
     p.add_argument("--balance", default="sum", choices=["sum", "entry", "block"], help="how blocks add up: plain sum (default), or free of units")
     p.add_argument("--method", default="exact", choices=["exact", "dense", "greedy", "mutual", "identity", "random"], help="assignment (default: exact; dense is the same by SciPy)")

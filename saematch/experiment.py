@@ -7,11 +7,12 @@ __all__ = ['SKIP_LOSS', 'TABLES', 'Trial', 'corpora', 'Fit', 'fit', 'activation_
            'key_of', 'chunks', 'load_chunk', 'pass_over', 'score_table', 'explained', 'latent_table', 'scale_table',
            'judge_of', 'judged', 'experiment', 'facts', 'load_experiment']
 
-# %% ../nbs/07d_experiment.ipynb #4591c944
+# %% ../nbs/07d_experiment.ipynb #9b31cb0f
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -100,14 +101,14 @@ def whitening(*states: Tensor, shrink: float = 1e-3) -> Tensor:  # [d, d]: x @ i
     values, vectors = torch.linalg.eigh(C)
     return (vectors * (values + shrink * values.mean()).rsqrt()) @ vectors.T
 
-# %% ../nbs/07d_experiment.ipynb #401de584
+# %% ../nbs/07d_experiment.ipynb #54805903
 def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27) -> dict:  # name -> (Match, factor or None)
-    "Matches that need data: by correlation of activations, by measured scales, in whitened coordinates."
+    "Matches that need data: by correlation of activations (at most `most` numbers a side, tokens taken evenly), by measured scales, in whitened coordinates."
     x = [fitted.states[l].to(s.W_enc) for l, s in zip(pair, (a, b))]
     f = [s.encode(h) for s, h in zip((a, b), x)]
     rows = []
     for values in f:
-        z = values[: max(2, most // values.shape[1])].T.contiguous()
+        z = values[:: max(1, -(-values.numel() // most))].T.contiguous()  # every n-th token, so that each kind of text has its share
         z -= z.mean(1, keepdim=True)
         rows.append(z / z.norm(dim=1, keepdim=True).clamp(min=1e-12))
     small = a.d_sae * b.d_sae <= 2**24  # rows are as long as there are tokens: while all correlations fit, SciPy on them is quicker than distances in tiles
@@ -146,17 +147,17 @@ def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: T
             pairs[la, lb] = Pair(a, b, {"match": matches[la, lb, "direct"], "composed": walk(matches, layers, la, lb), **blind}, decode=False)
     return pairs
 
-# %% ../nbs/07d_experiment.ipynb #3ad202e7
+# %% ../nbs/07d_experiment.ipynb #ce234e05
 def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, trial: Trial) -> str:
-    "SHA-256 of everything the numbers depend on."
-    h = hashlib.sha256(json.dumps([record, asdict(trial), {str(k): v for k, v in fitted.limits.items()}], sort_keys=True, default=str).encode())
+    "SHA-256 of what the numbers depend on: weights and options, matches, the texts to judge and to fit on, the trial, samples of the model's weights, the version of saematch."
+    h = hashlib.sha256(json.dumps([record, asdict(trial), version("saematch"), {str(k): v for k, v in fitted.limits.items()}], sort_keys=True, default=str).encode())
     for pair in pairs.values():
         for m in pair.matches.values():
             h.update(m.index.numpy())
     for source, tokens in texts.items():
         h.update(source.encode()), h.update(tokens.ids.numpy()), h.update(tokens.lengths.numpy())
     for name, p in sorted(lm.state_dict().items()):
-        h.update(f"{name}{list(p.shape)}{p.double().sum().item():.10g}".encode())
+        h.update(f"{name}{list(p.shape)}".encode()), h.update(p.flatten()[:: max(1, p.numel() // 4096)].double().cpu().numpy())
     return h.hexdigest()
 
 
@@ -248,7 +249,7 @@ def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
     corpora(trial, lm)
     return lm
 
-# %% ../nbs/07d_experiment.ipynb #2654f52a
+# %% ../nbs/07d_experiment.ipynb #1d2190bb
 def judged(tables: Mapping) -> list:  # sentences
     "What an experiment found, in sentences."
     s = tables["scores"].query("source == 'all'")
@@ -265,14 +266,14 @@ def judged(tables: Mapping) -> list:  # sentences
     facts = tables["facts"]
     text, counted = (sum(p[k] for p in facts["positions"].values()) for k in ("text", "counted"))
     seconds = facts["seconds"]
-    said.append(f"Counted were {counted:,} of {text:,} text positions; {text - counted} with hidden states of more than five times the usual length were left out, and the first of each document. "
+    said.append(f"{counted:,} of {text:,} text positions were counted; {text - counted} with hidden states of more than five times the median norm were left out, and the first of each document. "
                 f"Time: {seconds['forward']:.0f} s in the forward pass that all share ({seconds['forward'] / sum(seconds.values()):.0%}), {seconds['sums']:.0f} s in sums, {seconds['losses']:.0f} s in the forward passes of the losses.")
     return said
 
 # %% ../nbs/07d_experiment.ipynb #148fc84a
 TABLES = ("scores", "latents", "scales")
 
-# %% ../nbs/07d_experiment.ipynb #9e70f89e
+# %% ../nbs/07d_experiment.ipynb #2578053d
 def experiment(
     out: Path,  # a run's folder
     suite: Suite,
@@ -288,7 +289,7 @@ def experiment(
     texts, other = corpora(trial, lm)
     fitted = fit(lm, other, layers, progress=progress)
     pairs = pairs_of(suite, layers, matches, fitted, trial, record["options"], progress)
-    key = key_of(lm, pairs, texts, fitted, dict(weights=record["weights_sha256"], options=record["options"]), trial)
+    key = key_of(lm, pairs, texts | {"to fit on": other}, fitted, dict(weights=record["weights_sha256"], options=record["options"]), trial)
     sums = pass_over(lm, pairs, texts, fitted, trial, folder / "chunks", key, progress)
     for found in sums.values():
         check_kept(found)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'STYLE', 'BLIND', 'FIGURES', 'NEEDS_LOSS', 'PATTERNS', 'Panel', 'small_png', 'load_run', 'pick', 'mean',
-           'lines', 'axes', 'legend', 'figure_1', 'figure_3', 'figure_5', 'figure_7', 'figure_8', 'figure_12',
-           'figure_10', 'figure_11', 'figure_16', 'figure_17', 'figure_14', 'figure_15', 'panels', 'write_paper']
+           'lines', 'off_scale', 'axes', 'legend', 'figure_1', 'figure_3', 'figure_5', 'figure_7', 'figure_8',
+           'figure_12', 'figure_10', 'figure_11', 'figure_16', 'figure_17', 'figure_14', 'figure_15', 'panels',
+           'write_paper']
 
 # %% ../nbs/07e_paper.ipynb #eb7fe4cb
 import base64
@@ -24,7 +25,7 @@ from .experiment import load_experiment
 from .io import UsageError, atomic
 from .report import png
 
-# %% ../nbs/07e_paper.ipynb #284809b0
+# %% ../nbs/07e_paper.ipynb #74085c4e
 @dataclass(frozen=True)
 class Panel:
     "A figure of the paper, redrawn."
@@ -34,24 +35,26 @@ class Panel:
     paper: str  # what the paper found
     ours: str  # what the tables say
     same: bool | None  # whether that agrees; None where it cannot be said
+    criterion: str  # what "the same" asks for
 
     @property
     def verdict(self) -> str:
         return {True: "The same.", False: "Not the same.", None: "Cannot be said here."}[self.same]
 
     def __post_init__(self):
+        object.__setattr__(self, "same", None if self.same is None else bool(self.same))
         self.fig.suptitle(f"{self.number}. {self.title}")
 
     def _ipython_display_(self):
         from IPython.display import Image, Markdown, display
-        display(Image(small_png(self.fig)), Markdown(f"*Paper:* {self.paper}\n\n*Here:* {self.ours} **{self.verdict}**"))
+        display(Image(small_png(self.fig)), Markdown(f"*Paper:* {self.paper}\n\n*Here:* {self.ours}\n\n**{self.verdict}** (The same would be: {self.criterion}.)"))
 
 
-def small_png(fig, dpi: int = 80, colours: int = 48) -> bytes:
-    "A figure as PNG bytes with few colours, a fifth of the size; the figure is closed."
+def small_png(fig, dpi: int = 80, colours: int = 128) -> bytes:
+    "A figure as PNG bytes with a palette, a third of the size; the figure is closed."
     from PIL import Image
     small = BytesIO()
-    Image.open(BytesIO(png(fig, dpi))).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    Image.open(BytesIO(png(fig, dpi))).convert("RGB").quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
 
 
@@ -89,7 +92,7 @@ def mean(tables: Mapping, metric: str, route: str, source: str = "all") -> float
     "Mean over adjacent layer pairs; NaN where it was not measured."
     return float(pick(tables, metric, route, source).value.mean())
 
-# %% ../nbs/07e_paper.ipynb #cd536acf
+# %% ../nbs/07e_paper.ipynb #185cd864
 def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
     "A metric over layers with its intervals, a line for each route."
     for route in routes:
@@ -98,9 +101,21 @@ def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
             colour, dash = STYLE.get(route, ("C0", "-"))
             ax.plot(rows.layer_b, rows.value, dash, color=colour, label=NAMES.get(route, route), marker=".")
             ax.fill_between(rows.layer_b, rows.low, rows.high, color=colour, alpha=0.15, lw=0)
-    ax.set(xlabel="layer that is written", ylabel=metric)
+    ax.set(xlabel="layer B", ylabel=metric)
     ax.locator_params(axis="x", integer=True)
     return ax
+
+
+def off_scale(ax, tables: Mapping, metric: str, routes):
+    "Fit the axis to the routes that know something, and write down where random and identical matches are instead."
+    blind = {r: pick(tables, metric, r).value for r in BLIND if r in routes}
+    rest = pd.concat([pick(tables, metric, r)[["value", "low", "high"]] for r in routes if r not in BLIND]).stack()
+    room = 0.08 * (rest.max() - rest.min())
+    low, high = min(0.0, rest.min() - room), rest.max() + room
+    ax.set_ylim(low, high)
+    far = [f"{r} {v.mean():.2f}" for r, v in blind.items() if len(v) and not low <= v.mean() <= high]
+    if far:
+        ax.text(0.98, 0.98 if metric == "delta loss" else 0.02, f"off the scale: {', '.join(far)}", transform=ax.transAxes, ha="right", va="top" if metric == "delta loss" else "bottom", fontsize="small", color="0.3")
 
 
 def axes(columns: int = 1, width: float = 4.2, height: float = 3.3, **how):
@@ -113,7 +128,7 @@ def legend(fig, ax):
     handles = {label: h for a in np.atleast_1d(ax) for h, label in zip(*a.get_legend_handles_labels())}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(2 * np.size(ax), 4, len(handles)), frameon=False, fontsize="small")
 
-# %% ../nbs/07e_paper.ipynb #c2c63d3c
+# %% ../nbs/07e_paper.ipynb #b16cd01e
 def figure_1(t: Mapping) -> Panel:
     g, f = t["growth"], t["facts"]
     threshold, layers = g[g.quantity == "threshold"].set_index("layer")["mean"], t["layers"]
@@ -122,7 +137,8 @@ def figure_1(t: Mapping) -> Panel:
     m = t["mse"]
     apart = m[(m.method.isin(["folded", "chosen"])) & (m.block == "decoder")].set_index("layer_b").mse ** 0.5
     fig, ax = axes(2)
-    for a, left, right, names in ((ax[0], norm, threshold, ("hidden state norm", "mean threshold")), (ax[1], step, apart, ("norm of a layer's change", "RMS difference of matched folded decoders"))):
+    fig.get_layout_engine().set(wspace=0.1)
+    for a, left, right, names in ((ax[0], norm, threshold, ("hidden state norm", "mean threshold")), (ax[1], step, apart, ("norm of a layer's change", "RMS difference of decoders"))):
         a.plot(left, "C0.-")
         a.set(xlabel="layer", ylabel=names[0])
         a.yaxis.label.set_color("C0")
@@ -130,9 +146,15 @@ def figure_1(t: Mapping) -> Panel:
         twin.plot(right, "C1.-")
         twin.set_ylabel(names[1], color="C1")
         a.locator_params(axis="x", integer=True)
-    together = [float(np.corrcoef(x.loc[y.index], y)[0, 1]) for x, y in ((norm, threshold.loc[layers]), (step, apart))]
+    from scipy.stats import pearsonr
+    varied = float(threshold.max() / threshold.min() - 1)
+    sure = len(apart) > 2
+    together = [pearsonr(x.loc[y.index], y) if sure else None for x, y in ((norm, threshold.loc[layers]), (step, apart))]
+    tell = [f"{r.statistic:.2f} (p = {r.pvalue:.2f})" if r else "unknown" for r in together]
     return Panel("1", "Thresholds and hidden states over depth", fig, "Mean thresholds grow with the norms of hidden states; differences of matched folded decoders follow the layer's change.",
-                 f"Correlation over layers: {together[0]:.2f} between hidden state norm and mean threshold, {together[1]:.2f} between a layer's change and the difference of matched folded decoders.", min(together) > 0.5)
+                 f"Mean thresholds of the layers lie within {varied:.1%} of each other. Correlation over {len(layers)} layers between hidden state norm and mean threshold: {tell[0]}; over {len(apart)} pairs between a layer's change and the difference of matched folded decoders: {tell[1]}.",
+                 all(r.statistic > 0 and r.pvalue < 0.05 for r in together) if sure and varied > 0.1 else None,
+                 "both correlations positive with p < 0.05, where thresholds vary by more than 10 % and there are three pairs")
 
 
 def figure_3(t: Mapping) -> Panel:
@@ -149,10 +171,11 @@ def figure_3(t: Mapping) -> Panel:
     level = m[m.block == "all"].groupby("method").mse.mean()
     own = level.get("folded", level.get("chosen"))
     return Panel("3", "Error of matched pairs in folded weights", fig, "Matching lowers the error far below the order in which latents come; unfolded matching has a higher error than folded matching.",
-                 f"In units of the vanilla order: folded {own / level['vanilla']:.3f}, unfolded {level['unfolded'] / level['vanilla']:.3f}, random {level['random'] / level['vanilla']:.3f}.",
-                 bool(own < level["unfolded"] < level["vanilla"]))
+                 f"In units of the vanilla order: folded {own / level['vanilla']:.3f}, unfolded {level['unfolded'] / level['vanilla']:.3f}, random {level['random'] / level['vanilla']:.3f}. "
+                 f"The folded match minimises this very number, so it cannot be larger; unfolded is {level['unfolded'] / own - 1:.2%} above it: folding {'hardly changes' if level['unfolded'] / own < 1.01 else 'changes'} the matches.",
+                 own < 0.9 * level["vanilla"] and level["unfolded"] > 1.01 * own, "matching at least 10 % below the order, and unfolded at least 1 % above folded")
 
-# %% ../nbs/07e_paper.ipynb #ee6d0567
+# %% ../nbs/07e_paper.ipynb #08e52a26
 def figure_5(t: Mapping) -> Panel:
     from scipy.stats import spearmanr
     l = t["latents"].query("latent_b >= 0 and active_a >= 20").copy()
@@ -171,9 +194,10 @@ def figure_5(t: Mapping) -> Panel:
     worst = max(rho.values())
     return Panel("5", "Distances of matched pairs and what they mean", fig, "Pairs with a small MSE mean the same, pairs with a large MSE have no counterpart (judged by reading descriptions).",
                  f"Judged by activity instead: in the nearest tenth a partner is active on {decile.score.iloc[0]:.0%} of the latent's tokens, in the farthest on {decile.score.iloc[-1]:.0%} "
-                 f"(random partners {decile.chance.mean():.1%}); rank correlation of distance and score {min(rho.values()):.2f} to {worst:.2f} over layer pairs.", worst < -0.2)
+                 f"(random partners {decile.chance.mean():.1%}); rank correlation of distance and score {min(rho.values()):.2f} to {worst:.2f} over layer pairs.",
+                 worst < -0.2, "a rank correlation below -0.2 in every layer pair")
 
-# %% ../nbs/07e_paper.ipynb #d92dfa0b
+# %% ../nbs/07e_paper.ipynb #a65c59f6
 def figure_7(t: Mapping) -> Panel:
     fig, ax = axes()
     lines(ax, t, "matching score", ("match", "unfolded", "correlation", "cosine", "greedy", *BLIND))
@@ -181,11 +205,13 @@ def figure_7(t: Mapping) -> Panel:
     legend(fig, ax)
     get = lambda r: mean(t, "matching score", r)
     rows = pick(t, "matching score", "match")
+    lead, ahead = get("match") / get("unfolded") - 1, int((rows.value.values > pick(t, "matching score", "unfolded").value.values).sum())
     return Panel("7 right", "Matching Score over layers", fig, "Folding raises the Matching Score; it rises from the early layers to the tenth.",
                  f"Folded {get('match'):.3f}, unfolded {get('unfolded'):.3f}, by correlation of activations {get('correlation'):.3f}, identity {get('identity'):.3f}, random {get('random'):.3f}; "
-                 f"folded is ahead in {int((rows.value.values > pick(t, 'matching score', 'unfolded').value.values).sum())} of {len(rows)} layer pairs.", bool(get("match") > get("unfolded")))
+                 f"folded leads by {lead:.1%} of the score and in {ahead} of {len(rows)} layer pairs. Layers {rows.layer_b.min()} to {rows.layer_b.max()} of this run say {'nothing' if rows.layer_b.min() >= 10 else 'little'} of a rise up to the tenth.",
+                 ahead == len(rows), "folding ahead in every layer pair, by however little")
 
-# %% ../nbs/07e_paper.ipynb #eb4c8ce1
+# %% ../nbs/07e_paper.ipynb #f211668c
 def figure_8(t: Mapping) -> Panel:
     starts = t["layers"][: max(1, len(t["layers"]) - 2)][:3]
     fig, ax = axes(len(starts), 3.6, sharey=True, squeeze=False)
@@ -201,12 +227,17 @@ def figure_8(t: Mapping) -> Panel:
         a.locator_params(axis="x", integer=True)
     ax[0].set(ylabel="Matching Score", ylim=(0, 1.1 * max(v.max() for v in at.values())))
     legend(fig, ax)
-    exact, composed = at[starts[0], "match"], at[starts[0], "composed"]
-    gap = (exact - composed).dropna()
+    def course(start):  # exact and composed at the ends, their difference after two steps and at the end
+        exact, composed = at[start, "match"], at[start, "composed"]
+        gap = (exact - composed).dropna()
+        return exact.iloc[0], exact.iloc[-1], composed.iloc[-1], gap.iloc[min(1, len(gap) - 1)], gap.iloc[-1]
+
+    told = {s: course(s) for s in starts if len(at[s, "match"]) > 2}
     return Panel("8", "Do features persist, and does composition follow them?", fig, "Similarity declines gradually with distance and stays significant for about five layers; composition is close to the exact match nearby and diverges with distance.",
-                 f"From layer {starts[0]} the exact match falls from {exact.iloc[0]:.3f} to {exact.iloc[-1]:.3f} at layer {exact.index[-1]}, composition to {composed.iloc[-1]:.3f} (random {at[starts[0], 'random'].iloc[-1]:.3f}); "
-                 f"their difference grows from {gap.iloc[min(1, len(gap) - 1)]:.3f} to {gap.iloc[-1]:.3f}.",
-                 bool(exact.iloc[-1] < exact.iloc[0] and gap.iloc[-1] > gap.iloc[min(1, len(gap) - 1)] and exact.iloc[-1] > 2 * at[starts[0], "random"].iloc[-1]) if len(exact) > 2 else None)
+                 "; ".join(f"From layer {s} the exact match goes from {a:.3f} to {b:.3f} at layer {at[s, 'match'].index[-1]} ({b / a - 1:+.0%}), composition is {two:.3f} lower after two steps and {end:.3f} at the end"
+                           for s, (a, b, c, two, end) in told.items()) + f" (random {at[starts[0], 'random'].mean():.3f})." if told else "Too few layers.",
+                 all(b < a and end > two and b > 2 * at[s, "random"].iloc[-1] for s, (a, b, c, two, end) in told.items()) if told else None,
+                 "from every start, a lower score at the end that is more than twice chance, and a difference that grows")
 
 
 def figure_12(t: Mapping) -> Panel:
@@ -219,10 +250,13 @@ def figure_12(t: Mapping) -> Panel:
     ax.set_xticks(range(len(routes)), [{"match": "all"}.get(r, r) for r in routes])
     ax.set(ylabel="Matching Score (range: layer pairs)")
     encoder, decoder, all_ = values[0], values[1], values[3]
-    return Panel("12", "Which weights to match by", fig, "Encoder alone matches poorly, decoder alone as well as all weights.", f"Encoder {encoder:.3f}, decoder {decoder:.3f}, bias {values[2]:.3f}, all {all_:.3f}.",
-                 bool(encoder < decoder and abs(decoder - all_) < 0.1 * all_))
+    random = t["mse"].query("method == 'random'").groupby("block").mse.mean()
+    share = random["decoder"] / random[["encoder", "decoder"]].sum()
+    return Panel("12", "Which weights to match by", fig, "Encoder alone matches poorly, decoder alone as well as all weights.", f"Encoder {encoder:.3f}, decoder {decoder:.3f}, bias {values[2]:.3f}, all {all_:.3f}: the encoder alone is {1 - encoder / decoder:.0%} below the decoder. "
+                 f"In the plain sum of folded blocks the decoder makes up {share:.1%} of the cost of random pairs, so that all and decoder are {'nearly ' if share > 0.9 else 'not '}one and the same match.",
+                 encoder < 0.9 * decoder and abs(decoder - all_) < 0.1 * all_, "encoder at least 10 % below decoder, decoder within 10 % of all")
 
-# %% ../nbs/07e_paper.ipynb #0a332bf8
+# %% ../nbs/07e_paper.ipynb #93758840
 def figure_10(t: Mapping) -> Panel:
     fig, ax = axes(2)
     sources = [s for s in t["scores"].source.unique() if s != "all"]
@@ -231,34 +265,32 @@ def figure_10(t: Mapping) -> Panel:
             rows = pick(t, metric, "match", source)
             a.plot(rows.layer_b, rows.value, f"C{i}.-", label=Path(source).stem)
             a.fill_between(rows.layer_b, rows.low, rows.high, color=f"C{i}", alpha=0.15, lw=0)
-        for route in ("random", "layer drop"):
-            rows = pick(t, metric, route)
-            a.plot(rows.layer_b, rows.value, STYLE[route][1], color=STYLE[route][0], label=NAMES.get(route, route))
-        a.set(xlabel="layer that is written", ylabel=metric)
-        a.locator_params(axis="x", integer=True)
+        lines(a, t, metric, ("layer drop", "random"))
+        off_scale(a, t, metric, ("match", "layer drop", "random"))
     legend(fig, ax)
     loss, ev = ({s: mean(t, m, "match", s) for s in sources} for m in ("delta loss", "explained variance"))
     tell = lambda d: ", ".join(f"{Path(k).stem} {v:.2f}" for k, v in d.items())
     return Panel("10", "Leaving out a layer by encode-permute-decode", fig, "From the tenth layer on, leaving out a layer this way costs little loss (at most some tenths of a nat), and most variance is explained.",
                  f"Delta loss, mean of layers: {tell(loss)} nats; explained variance: {tell(ev)}. Simply dropping the block costs {mean(t, 'delta loss', 'layer drop'):.2f} nats and keeps {mean(t, 'explained variance', 'layer drop'):.2f}.",
-                 bool(max(loss.values()) < 0.5 and min(ev.values()) > 0.5))
+                 max(loss.values()) < 0.5 and min(ev.values()) > 0.5, "less than half a nat and more than half of the variance on every kind of text")
 
-# %% ../nbs/07e_paper.ipynb #2f8b598b
+# %% ../nbs/07e_paper.ipynb #83f7948f
 def figure_11(t: Mapping) -> Panel:
     routes = ("match", "unfolded", "current", "previous", "layer drop", "linear map", *BLIND)
     fig, ax = axes(2)
     for metric, a in zip(("delta loss", "explained variance"), ax):
         lines(a, t, metric, routes)
-    low = min(pick(t, "explained variance", r).value.min() for r in routes)
-    ax[1].set_ylim(max(-0.6, low), 1)
+        off_scale(a, t, metric, routes)
     legend(fig, ax)
     get = lambda r: (mean(t, "delta loss", r), mean(t, "explained variance", r))
     tell = ", ".join(f"{NAMES.get(r, r)} {get(r)[0]:.2f} nats / {get(r)[1]:.2f}" for r in routes)
-    close = abs(get("match")[1] - get("previous")[1]) < 0.1
+    (loss, ev), (loss_, ev_), (copied, copied_ev) = get("match"), get("unfolded"), get("previous")
+    close = ev > copied_ev - 0.1 and loss < copied + 0.1
     return Panel("11", "Encode-permute-decode beside what needs no match", fig, "Folded matching is better than unfolded, and from the tenth layer on it reaches encode-decode of the previous hidden state.",
-                 f"Delta loss / explained variance: {tell}. The copy of A's reconstruction is {'reached' if close else 'not reached'}.", bool(close and get("match")[1] > get("unfolded")[1]))
+                 f"Delta loss / explained variance: {tell}. Folded is {'better' if ev > ev_ and loss < loss_ else 'not better'} than unfolded (by {ev - ev_:.3f} and {loss_ - loss:.3f} nats); the copy of A's reconstruction is {'reached' if close else 'not reached'}.",
+                 close and ev > ev_ and loss < loss_, "folded ahead of unfolded in both, and at most 0.1 nats and 0.1 of the variance behind the copy")
 
-# %% ../nbs/07e_paper.ipynb #e0a3a876
+# %% ../nbs/07e_paper.ipynb #7338df63
 def figure_16(t: Mapping) -> Panel:
     quantiles = sorted({r for r in t["scores"].query("metric == 'delta loss'").route if r.startswith("quantile")}, key=lambda r: float(r.split()[1]))
     fig, ax = axes(2)
@@ -267,30 +299,31 @@ def figure_16(t: Mapping) -> Panel:
             rows = pick(t, metric, route)
             a.plot(rows.layer_b, rows.value, ".-", color=f"C{i}" if route != "match" else "black", label="full match" if route == "match" else f"nearest {float(route.split()[1]):.0%} matched")
         lines(a, t, metric, ("previous", "random"))
-        a.set_ylabel(metric)
-    ax[1].set_ylim(max(-0.6, ax[1].get_ylim()[0]), 1)
+        off_scale(a, t, metric, (*quantiles, "match", "previous", "random"))
     legend(fig, ax)
-    ev = {r: mean(t, "explained variance", r) for r in [*quantiles, "match"]}
-    order = list(ev.values())
+    ev, loss = ([mean(t, m, r) for r in ["previous", *quantiles, "match"]] for m in ("explained variance", "delta loss"))
+    shares = ["none", *(f"{float(r.split()[1]):.0%}" for r in quantiles), "all"]
     return Panel("16", "Only the nearest pairs matched, the rest copied (eq. 6)", fig, "The fewer pairs are matched, the better: partial matches explain more variance and cost less loss than the full match.",
-                 "Explained variance: " + ", ".join(f"{r.replace('quantile ', '')}: {v:.2f}" if r != "match" else f"full: {v:.2f}" for r, v in ev.items()) + ".", all(x > y for x, y in zip(order, order[1:])))
+                 "Share matched: explained variance, nats: " + "; ".join(f"{s}: {v:.2f}, {n:.2f}" for s, v, n in zip(shares, ev, loss)) + f". None is the plain copy of A's reconstruction: {'better than any match' if ev[0] > max(ev[1:]) else 'not the best'}.",
+                 all(x > y for x, y in zip(ev[1:], ev[2:])) and all(x < y for x, y in zip(loss[1:], loss[2:])), "explained variance falls and loss rises with every step from the smallest part to the full match")
 
 
 def figure_17(t: Mapping) -> Panel:
     names = sorted({r for r in t["scores"].route if r.startswith("quantile")}, key=lambda r: float(r.split()[1]))
     fig, ax = axes()
-    best = {}
+    best, falls = {}, {}
     for i, layer in enumerate(t["layers"][1:]):
         at = lambda r: float(pick(t, "explained variance", r).set_index("layer_b").value[layer])
         curve = {0.0: at("previous"), **{float(r.split()[1]): at(r) for r in names}, 1.0: at("match")}
         ax.plot(*zip(*curve.items()), ".-", label=f"layer {layer}")
-        best[layer] = max((q for q in curve if q > 0), key=curve.get)
+        best[layer], falls[layer] = max(curve, key=curve.get), curve[min(q for q in curve if q > 0)] > curve[1.0]
     ax.set(xlabel="share of latents matched, nearest first", ylabel="explained variance")
     legend(fig, ax)
-    return Panel("17", "Explained variance by share of latents matched", fig, "A part of the latents matched is better than all: explained variance has its best value at a small quantile, or falls as more are matched.",
-                 "Best share of those tried: " + ", ".join(f"{q:.0%} at layer {l}" for l, q in best.items()) + ". At 0 stands the copy of A's reconstruction.", all(q < 1 for q in best.values()))
+    return Panel("17", "Explained variance by share of latents matched", fig, "The fewer latents are matched, the nearest first, the more variance is explained; at 0 stands the copy of A's reconstruction.",
+                 f"A small part matched explains more than all in {sum(falls.values())} of {len(falls)} layers. The best share of those tried is 0, no match at all, in {sum(q == 0 for q in best.values())} of {len(best)}.",
+                 all(falls.values()), "the smallest part explains more than the full match in every layer")
 
-# %% ../nbs/07e_paper.ipynb #e225657e
+# %% ../nbs/07e_paper.ipynb #c5bb56c6
 def figure_14(several: pd.DataFrame) -> Panel:
     "Columns l0_a, l0_b, route, metric, value, low, high: pairs of SAEs of two adjacent layers, of several sparsities."
     fig, ax = axes(2)
@@ -301,14 +334,16 @@ def figure_14(several: pd.DataFrame) -> Panel:
             if len(rows):
                 a.errorbar(rows.l0_b, rows.value, [rows.value - rows.low, rows.high - rows.value], ls=STYLE[route][1], color=STYLE[route][0], marker=".", label=NAMES.get(route, route))
         a.set(xlabel="L0 of the SAE", ylabel=metric)
-    ax[1].set_ylim(max(-0.6, ax[1].get_ylim()[0]), 1)
+        a.set_ylim(*((0, 1.1 * own[(own.metric == metric) & ~own.route.isin(BLIND)].high.max()) if metric == "delta loss" else (0, 1)))
+        blind = ", ".join(f"{r} {v.mean():.2f}" for r in BLIND if len(v := own[(own.metric == metric) & (own.route == r)].value))
+        a.text(0.98, 0.98 if metric == "delta loss" else 0.02, f"off the scale: {blind}", transform=a.transAxes, ha="right", va="top" if metric == "delta loss" else "bottom", fontsize="small", color="0.3")
     legend(fig, ax)
     curve = own[(own.metric == "explained variance") & (own.route == "match")].set_index("l0_b").value.sort_index()
-    loss = own[(own.metric == "delta loss") & (own.route == "current")].set_index("l0_b").value.sort_index()
+    losses = {r: own[(own.metric == "delta loss") & (own.route == r)].set_index("l0_b").value.sort_index() for r in ("current", "previous", "match")}
     peak = curve.idxmax()
     return Panel("14", "Sparsity", fig, "More active latents lower the loss of every reconstruction; the explained variance of matching has a peak at L0 of about 70.",
-                 f"Loss of B's own reconstruction falls from {loss.iloc[0]:.2f} to {loss.iloc[-1]:.2f} nats; explained variance of matching: " + ", ".join(f"{v:.2f} at L0 {k:.0f}" for k, v in curve.items()) + ".",
-                 bool(loss.iloc[-1] < loss.iloc[0] and peak not in (curve.index[0], curve.index[-1])))
+                 "Loss, from the sparsest to the densest: " + ", ".join(f"{NAMES[r]} {v.iloc[0]:.2f} to {v.iloc[-1]:.2f}" for r, v in losses.items()) + " nats; explained variance of matching: " + ", ".join(f"{v:.2f} at L0 {k:.0f}" for k, v in curve.items()) + ".",
+                 all(v.iloc[-1] < v.iloc[0] for v in losses.values()) and peak not in (curve.index[0], curve.index[-1]), "all three losses fall, and the explained variance of matching is highest in between")
 
 
 def figure_15(several: pd.DataFrame) -> Panel:
@@ -323,14 +358,22 @@ def figure_15(several: pd.DataFrame) -> Panel:
     ax[0].set_yticks(range(len(grid)), [f"{x:.0f}" for x in grid.index])
     ax[0].set(xlabel="L0 of B", ylabel="L0 of A", title="explained variance")
     fig.colorbar(image, ax=ax[0])
-    equal = [grid.iloc[i, i] for i in range(len(grid))]
-    other = [grid.iloc[i, j] for i in range(len(grid)) for j in range(grid.shape[1]) if i != j]
-    ax[1].boxplot([equal, other], tick_labels=["same sparsity", "different"])
-    ax[1].set_ylabel("explained variance")
+    for j, b in enumerate(grid.columns):
+        ax[1].plot(grid.index, grid[b], ".-", color=f"C{j}", label=f"to L0 {b:.0f}")
+        ax[1].plot(grid.index[j], grid.iloc[j, j], "o", ms=10, mfc="none", color=f"C{j}", label="equal" if j == 0 else None)
+    ax[1].set(xlabel="L0 of A", ylabel="explained variance", xscale="log", ylim=(0, None))
+    ax[1].set_xticks(grid.index, [f"{x:.0f}" for x in grid.index])
+    ax[1].minorticks_off()
+    ax[1].legend(frameon=False, fontsize="small")
+    equal = [grid.iloc[j, j] for j in range(len(grid))]
+    wins = [equal[j] == grid.iloc[:, j].max() for j in range(len(grid))]
+    other = (grid.to_numpy().sum() - sum(equal)) / (grid.size - len(grid))
+    at = grid.stack().idxmax()
     return Panel("15", "SAEs of similar sparsity match better", fig, "Choosing SAEs of similar L0 for adjacent layers improves the explained variance of matching.",
-                 f"Mean over pairs of equal sparsity {np.mean(equal):.2f}, of different sparsity {np.mean(other):.2f}.", bool(np.mean(equal) > np.mean(other)))
+                 f"Mean over pairs of equal sparsity {np.mean(equal):.2f}, of different sparsity {other:.2f}. For a given B the A of the same sparsity is best in {sum(wins)} of {len(wins)} cases; the best pair of all has L0 {at[0]:.0f} and {at[1]:.0f}.",
+                 np.mean(equal) > other and 2 * sum(wins) > len(wins), "a higher mean, and the best A for more than half of the Bs")
 
-# %% ../nbs/07e_paper.ipynb #ee123919
+# %% ../nbs/07e_paper.ipynb #6b96f529
 FIGURES: dict[str, Callable] = dict(zip("1 3 5 7 8 10 11 12 16 17".split(), (figure_1, figure_3, figure_5, figure_7, figure_8, figure_10, figure_11, figure_12, figure_16, figure_17)))
 NEEDS_LOSS = ("10", "11", "16")
 PATTERNS = {f"gemma-scope-2b-pt-{site}-canonical": "layer_{layer}/width_16k/canonical" for site in ("res", "mlp", "att")}  # the SAEs of the paper, of several widths
@@ -353,7 +396,7 @@ def write_paper(out: str | Path, title: str, found: list) -> Path:
         data = png(p.fig)
         with atomic(out / "paper" / f"figure_{p.number.split()[0]}.png") as tmp:
             tmp.write_bytes(data)
-        shown.append(dict(number=p.number, title=p.title, image=base64.b64encode(data).decode(), paper=p.paper, ours=p.ours, verdict=p.verdict))
+        shown.append(dict(number=p.number, title=p.title, image=base64.b64encode(data).decode(), paper=p.paper, ours=p.ours, verdict=p.verdict, criterion=p.criterion))
     read = lambda name: (files("saematch") / name).read_text(encoding="utf-8")
     html = Environment(autoescape=True, undefined=StrictUndefined).from_string(read("paper.html.j2")).render(title=title, panels=shown, style=read("style.css"))
     with atomic(out / "paper.html") as tmp:

@@ -34,7 +34,7 @@ from .match import Match, match
 from .paper import panels
 from .sae import random_sae
 
-# %% ../nbs/08_run.ipynb #15fbf01f
+# %% ../nbs/08_run.ipynb #0a1818db
 def parse_layers(
     layers: str | list | None,  # "14-19", "14,16,18", a list, or None for all
     available: list,
@@ -49,7 +49,7 @@ def parse_layers(
             if not re.fullmatch(r"[0-9]+(-[0-9]+)?", part.strip()):
                 raise UsageError(f"layers {layers!r} cannot be read: write 14-19, or 14,16,18")
             if dash and int(first) > int(last):
-                raise UsageError(f"layer range {part.strip()!r} is reversed: write {last}-{first}; a match and its inverse are the same file")
+                raise UsageError(f"layer range {part.strip()!r} is reversed: write {last}-{first}")
             if int(last or first) not in available:
                 raise unknown("layer", int(last or first), available)
             chosen += range(int(first), int(last or first) + 1)
@@ -119,7 +119,7 @@ def plan(
         tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}
     return dict(sorted(tasks.items(), key=lambda t: (t[0][1] - t[0][0], t[0])))
 
-# %% ../nbs/08_run.ipynb #d60080b7
+# %% ../nbs/08_run.ipynb #04bc9e80
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
     "What a run is: suite, layers, options, hashes of the weights, versions."
     gauges = {gauge_of(judging(options.fold), suite[l], suite[l]) for l in layers}
@@ -148,6 +148,8 @@ def claim(
         if different := [k for k in mine if there.get(k) != mine[k]]:
             raise UsageError(f"{out} holds the results of another run (suite {there.get('suite')}, layers {there.get('layers')}; "
                              f"different: {', '.join(different)}); choose another folder with --out, or replace them with --overwrite")
+        earlier = [v for v in [*there.get("earlier_versions", []), there.get("versions")] if v != record.get("versions")]
+        record = record | (dict(earlier_versions=earlier) if earlier else {})
     elif out.is_dir() and any(out.iterdir()) and not (out / "run.json").exists():
         raise UsageError(f"{out} is not empty and holds no run; choose an empty or new folder with --out")
     if overwrite and (out / "run.json").is_file():

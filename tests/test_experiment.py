@@ -96,6 +96,22 @@ def test_another_text_is_another_experiment():
         assert (first[trial.text[0]] != second[trial.text[0]]).mean() > 0.5
 
 
+def test_the_key_knows_the_model_and_the_text_to_fit_on():
+    with tempfile.TemporaryDirectory() as folder:
+        lm, suite, matches, record, trial = toy_run(folder)
+        texts, other = corpora(trial, lm)
+        key = lambda: key_of(lm, {}, texts | {"to fit on": other}, Fit({}, {}), record, trial)
+        before, W = key(), lm.state_dict()["blocks.1.mlp.W_in"]
+        with torch.no_grad():
+            W.copy_(W.flip(0))  # the same numbers in another order
+        flipped = key()
+        with torch.no_grad():
+            W.copy_(W.flip(0))
+        assert before == key() != flipped
+        other = other[torch.arange(len(other)).flip(0)]
+        assert key() != before
+
+
 def test_documents_and_model_must_be_there():
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)

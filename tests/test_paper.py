@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.paper import NAMES, STYLE, BLIND, FIGURES, NEEDS_LOSS, PATTERNS, Panel, small_png, load_run, pick, mean, lines, axes, legend, figure_1, figure_3, figure_5, figure_7, figure_8, figure_12, figure_10, figure_11, figure_16, figure_17, figure_14, figure_15, panels, write_paper
+from saematch.paper import NAMES, STYLE, BLIND, FIGURES, NEEDS_LOSS, PATTERNS, Panel, small_png, load_run, pick, mean, lines, off_scale, axes, legend, figure_1, figure_3, figure_5, figure_7, figure_8, figure_12, figure_10, figure_11, figure_16, figure_17, figure_14, figure_15, panels, write_paper
 
 
 import tempfile
@@ -11,6 +11,23 @@ from pathlib import Path
 
 from fastcore.test import expect_fail
 from saematch.io import UsageError
+
+
+def test_a_verdict_follows_the_tables():
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    def toy_tables(match, unfolded, half):  # explained variance; the loss is 1 minus it; the copy has 0.6
+        values = {"match": match, "unfolded": unfolded, "quantile 0.5": half, "previous": 0.6, "current": 0.8, "layer drop": 0.7, "linear map": 0.9, "identity": -0.4, "random": -0.5}
+        rows = [dict(source="all", layer_a=a, layer_b=b, route=r, metric=m, value=x, low=x - 0.01, high=x + 0.01)
+                for a, b in ((3, 7), (7, 12)) for r, v in values.items() for m, x in (("explained variance", v), ("delta loss", 1 - v), ("matching score", v + 0.5))]
+        return dict(scores=pd.DataFrame(rows), layers=[3, 7, 12])
+    verdicts = {}
+    for match_, unfolded, half in ((0.75, 0.7, 0.77), (0.45, 0.4, 0.5), (0.55, 0.58, 0.5)):
+        t = toy_tables(match_, unfolded, half)
+        verdicts[match_, unfolded, half] = {p.number: p.same for p in (figure_7(t), figure_11(t), figure_16(t), figure_17(t))}
+    plt.close("all")
+    assert list(verdicts.values()) == [{"7 right": True, "11": True, "16": True, "17": True}, {"7 right": True, "11": False, "16": True, "17": True}, {"7 right": False, "11": False, "16": False, "17": False}], verdicts
+    pd.DataFrame(verdicts).T.rename_axis(["match", "unfolded", "half matched"])
 
 
 def test_every_figure_draws_itself_from_a_run():
