@@ -222,7 +222,7 @@ def kept(
         keep = keep & (x.norm(dim=-1) <= limits[layer])
     return keep
 
-# %% ../nbs/06b_evidence.ipynb #a3196598
+# %% ../nbs/06b_evidence.ipynb #ade0e59c
 @torch.no_grad()
 def measure(
     lm,
@@ -231,7 +231,7 @@ def measure(
     limits: dict,  # of norm_limits
     loss: bool = True,  # also the loss of each route (a forward pass from layer B each)
 ) -> dict:  # name -> tensor; names with "latents/" are sums over tokens, the others have one row per document
-    "All sums of one batch of documents, from one forward pass; `seconds` says where the time went: forward, sums, losses."
+    "All sums of one batch of documents, its hidden states from one forward pass; `seconds` says where the time went: forward, sums, losses."
     clock = [perf_counter()]
     layers = sorted({l for p in pairs for l in p})
     saes = {l: p.a if l == la else p.b for (la, lb), p in pairs.items() for l in (la, lb)}

@@ -38,10 +38,12 @@ def test_carrying_is_free_of_units():
     assert_close(encode_permute_decode(a, a, same, x), a.reconstruct(x))
     shuffled = permute(b, torch.randperm(20, generator=torch.Generator().manual_seed(3)))
     assert_close(encode_permute_decode(a, b, match(a, b), x), encode_permute_decode(a, shuffled, match(a, shuffled), x))
-    assert_close(encode_permute_decode(a, b, match(a, b), x), encode_permute_decode(rescale(a, 7.0), rescale(b, 0.1), match(a, b), x))
+    plain, in_other_units = encode_permute_decode(a, b, match(a, b), x), encode_permute_decode(rescale(a, 7.0), rescale(b, 0.1), match(a, b), x)
+    assert_close(plain, in_other_units)
     by_hand = b.decode(scatter(a.encode(x), match(a, b, fold=False).index, 20))
     assert_close(encode_permute_decode(a, b, match(a, b, fold=False), x), by_hand)
     with expect_fail(ValueError, "the SAEs have 20 and 20"): encode_permute_decode(a, b, Match(torch.arange(3), 3, torch.zeros(3)), x)
+    dict(largest_value=plain.abs().max().item(), difference_in_other_units=(plain - in_other_units).abs().max().item())
 
 
 def test_the_short_form_is_the_definition():
@@ -58,6 +60,7 @@ def test_the_short_form_is_the_definition():
     assert Active.of(torch.zeros(3, 4)).times(torch.ones(4, 2)).abs().sum() == 0
     document = torch.arange(30) // 10
     assert torch.equal(Active.of(f).per(document, 3), torch.stack([(p != 0).sum(0) for p in f.split(10)]))
+    dict(active_of_all=f"{len(Active.of(f).token)} of {f.numel()}", difference=(Active.of(f).times(a.W_dec) - f @ a.W_dec).abs().max().item())
 
 
 def test_gain_is_the_fall_of_the_error():
@@ -67,8 +70,10 @@ def test_gain_is_the_fall_of_the_error():
     pair = Pair(a, b, dict(match=match(a, b)))
     copy, f = a.reconstruct(x_a), Active.of(a.encode(x_a))
     i, j = 5, int(pair.matches["match"].index[5])
-    exchanged = copy + a.encode(x_a)[:, [i]] * (b.threshold[j] / a.threshold[i] * b.W_dec[j] - a.W_dec[i])
-    assert_close(exchange_gain(pair, x_b - copy, f)[i], (x_b - copy).square().sum() - (x_b - exchanged).square().sum())
+    alone = copy + a.encode(x_a)[:, [i]] * (b.threshold[j] / a.threshold[i] * b.W_dec[j] - a.W_dec[i])
+    by_doing_it = (x_b - copy).square().sum() - (x_b - alone).square().sum()
+    assert_close(gain := exchange_gain(pair, x_b - copy, f)[i], by_doing_it)
+    dict(gain=gain.item(), by_doing_it=by_doing_it.item())
 
 
 def test_intervals_are_those_of_the_bootstrap():
@@ -94,6 +99,7 @@ def test_an_sae_matched_with_itself_is_its_own_reconstruction():
         assert_close(score((1, 1), "match").value, score((1, 1), "previous").value)
     assert found.matching_score((1, 1), "match").value == 1 and found.explained_variance((1, 1), "layer drop").value == 1
     assert abs(found.delta_loss((1, 1), "layer drop").value) < 1e-12
+    {route: found.explained_variance((1, 1), route) for route in ("match", "current", "previous")}
 
 
 def test_permuting_b_and_matching_back_changes_nothing():
@@ -101,8 +107,10 @@ def test_permuting_b_and_matching_back_changes_nothing():
     a, b, order = saes[1], saes[2], torch.randperm(30, generator=torch.Generator().manual_seed(1))
     plain = evidence(lm, {(1, 2): Pair(a, b, dict(match=match(a, b)))}, tokens)
     moved = evidence(lm, {(1, 2): Pair(a, permute(b, order), dict(match=match(a, permute(b, order))))}, tokens)
-    for what in ("explained_variance", "delta_loss", "matching_score"):
-        assert_close(getattr(plain, what)((1, 2), "match").value, getattr(moved, what)((1, 2), "match").value)
+    values = {what: [getattr(found, what)((1, 2), "match").value for found in (plain, moved)] for what in ("explained_variance", "delta_loss", "matching_score")}
+    for before, after in values.values():
+        assert_close(before, after)
+    values
 
 
 def test_skipped_blocks_do_not_influence_the_loss():
@@ -116,10 +124,10 @@ def test_skipped_blocks_do_not_influence_the_loss():
     after = measure(lm, pair, tokens, limits)
     assert torch.equal(before["kept"], after["kept"])
     replaced = lambda found: found["0-2/loss"] + found["loss/own"][:, None]
-    names = pair[0, 2].routes()
-    assert_close(replaced(before)[:, names.index("match")], replaced(after)[:, names.index("match")])
-    assert_close(replaced(before)[:, names.index("layer drop")], replaced(after)[:, names.index("layer drop")])
-    assert (replaced(before)[:, names.index("current")] - replaced(after)[:, names.index("current")]).abs().max() > 1e-6, "the current state does depend on them"
+    change = dict(zip(pair[0, 2].routes(), (replaced(after) - replaced(before)).abs().amax(0).tolist()))
+    assert max(change[name] for name in ("match", "layer drop", "previous")) < 1e-9
+    assert change["current"] > 1e-6, "the current state does depend on them"
+    change
 
 
 def test_positions_that_are_left_out_influence_no_number():
@@ -133,8 +141,9 @@ def test_positions_that_are_left_out_influence_no_number():
     x, y = states[1][keep], states[2][keep]
     estimate = encode_permute_decode(saes[1], saes[2], pair[1, 2].matches["match"], x)
     by_hand = 1 - (estimate - y).var(0, correction=0).sum() / y.var(0, correction=0).sum()
-    assert_close(found.explained_variance((1, 2), "match").value, by_hand.item())
+    assert_close(value := found.explained_variance((1, 2), "match").value, by_hand.item())
     with expect_fail(ValueError, "there is nothing to measure"): evidence(lm, pair, tokens, {1: 0.0, 2: 0.0})
+    dict(kept=f"{int(keep.sum())} of {int(tokens.counted.sum())}", explained_variance=value, by_hand=by_hand.item())
 
 
 def test_model_and_saes_must_fit():
@@ -157,3 +166,4 @@ def test_the_decomposition_adds_up():
     by_hand = (y - x).var(0, correction=0).sum() / y.var(0, correction=0).sum()
     found_all = evidence(lm, {(1, 2): Pair(saes[1], saes[2], dict(match=match(saes[1], saes[2])))}, tokens, {1: 1e9, 2: 1e9}, loss=False)
     assert abs(decomposition(found_all, (1, 2), "match").loc["blocks", "blocks"] - by_hand) < 1e-10
+    dict(lost=lost, sums=[decomposition(found, (1, 2), "match", side).values.sum() for side in "ab"])
