@@ -40,7 +40,59 @@ def alternatives(
     large = torch.full_like(large, float("inf")) if reject is None and len(u) == len(v) else -large
     return (small, large) if rows_smaller else (large, small)
 
-# %% ../nbs/06c_calibrate.ipynb #cfe5889e
+# %% ../nbs/06c_calibrate.ipynb #29430feb
+def cost_tiles(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str, tile: int):
+    "Some rows of X at a time: which, their costs to all of Y in float64, and the squared lengths of both about the mean of Y, which is where rounding is smallest."
+    centre = Y.double().mean(0) * (metric != "unsigned")
+    y = Y.double() - centre
+    ny = y.square().sum(1)
+    for rows in torch.arange(len(X), device=X.device).split(max(1, tile // len(Y))):
+        x = X[rows].double() - centre
+        nx, C = x.square().sum(1), x @ y.T
+        C = C.abs_() if metric == "unsigned" else C
+        yield rows, C.mul_(-2).add_(nx[:, None]).add_(ny).clamp_(min=0), nx, ny
+
+
+class Competitors:
+    "How many others are nearer than the partner, in the row and in the column, and how near the nearest of them is."
+
+    def __init__(self, d: Float[Tensor, " n"], index: Int64[Tensor, " n"], m: int):  # d: cost of each row's pair
+        back = inverted(index, m)
+        self.d, self.at = d, index.clamp(min=0)
+        self.d_of = d[back.clamp(min=0)].masked_fill(back < 0, float("nan"))  # cost of each column's pair
+        self.rank, self.near = [], []
+        self.rank_of, self.near_of = torch.zeros_like(back), torch.full_like(self.d_of, float("inf"))
+
+    def read(self, rows, C, nx, ny):
+        nearer = lambda d, length: d - 1e-12 * (d + length)  # equal up to rounding is a tie
+        self.rank.append((C < nearer(self.d[rows], nx)[:, None]).sum(1))
+        self.near.append(C.amin(1))
+        self.rank_of += (C < nearer(self.d_of, ny)).sum(0)
+        self.near_of = torch.minimum(self.near_of, C.amin(0))
+
+    def scores(self) -> dict:
+        margin = torch.minimum(torch.cat(self.near), self.near_of[self.at]) - self.d
+        return dict(rank_row=torch.cat(self.rank), rank_column=self.rank_of[self.at], margin=margin)
+
+# %% ../nbs/06c_calibrate.ipynb #ccdae921
+class Slack:
+    "The smallest reduced cost of another partner, in the row and in the column."
+
+    def __init__(self, proof: Assignment, index: Int64[Tensor, " n"]):
+        parts = (proof.u, proof.v, *alternatives(proof))
+        self.u, self.v, self.spare, self.cheap_of = (t.to(index.device) for t in parts)
+        self.at, self.cheap = index.clamp(min=0), []
+
+    def read(self, rows, C):  # overwrites C
+        C.sub_(self.u[rows, None]).sub_(self.v)
+        self.cheap_of = torch.minimum(self.cheap_of, C.amin(0))
+        self.cheap.append(C.amin(1))
+
+    def scores(self) -> Float[Tensor, " n"]:
+        row = torch.minimum(torch.cat(self.cheap), self.spare)
+        return row.clamp(min=0) + self.cheap_of[self.at].clamp(min=0)
+
+# %% ../nbs/06c_calibrate.ipynb #851b5378
 @torch.no_grad()
 def neighbours(
     X: Float[Tensor, "n D"],
@@ -51,26 +103,17 @@ def neighbours(
     tile: int = 2**22,  # entries of the cost matrix held at a time
 ) -> dict:  # name of a score -> [n], float64, NaN where unmatched
     "The scores of matched rows, but for the cosine. O(n m D) time, O((n + m) D + tile) memory. Distances equal up to rounding (1e-12) are ties, and no tie is nearer."
-    index, inf, blank = index.to(X.device), float("inf"), lambda Z: torch.full((len(Z),), float("nan"), dtype=torch.float64)
-    u, v, spare_row, spare_column = (t.to(X.device) for t in ((proof.u, proof.v, *alternatives(proof)) if proof else (blank(X), blank(Y)) * 2))
-    at, back, matched = index.clamp(min=0), inverted(index, len(Y)), index >= 0
+    index = index.to(X.device)
+    at, matched = index.clamp(min=0), index >= 0
     d = pair_costs(X, Y[at], metric).masked_fill(~matched, float("nan"))
-    centre = Y.double().mean(0) * (metric != "unsigned")
-    y, far, d_of = Y.double() - centre, lambda d, norm: d - 1e-12 * (d + norm), d[back.clamp(min=0)].masked_fill(back < 0, float("nan"))
-    ny, rank, near, cheap = y.square().sum(1), [], [], []
-    rank_of, near_of, cheap_of = torch.zeros_like(back), torch.full_like(ny, inf), spare_column
-    for rows in torch.arange(len(X), device=X.device).split(max(1, tile // len(Y))):
-        x = X[rows].double() - centre
-        nx, C = x.square().sum(1), x @ y.T
-        C = (C.abs_() if metric == "unsigned" else C).mul_(-2).add_(nx[:, None]).add_(ny).clamp_(min=0)
-        C.scatter_(1, at[rows, None], C.gather(1, at[rows, None]).masked_fill(matched[rows, None], inf))  # the partner is no alternative
-        rank.append((C < far(d[rows], nx)[:, None]).sum(1)), near.append(C.amin(1))
-        rank_of, near_of = rank_of + (C < far(d_of, ny)).sum(0), torch.minimum(near_of, C.amin(0))
-        C.sub_(u[rows, None]).sub_(v)
-        cheap_of = torch.minimum(cheap_of, C.amin(0))
-        cheap.append(C.amin(1))
-    slack = torch.minimum(torch.cat(cheap), spare_row).clamp(min=0) + cheap_of[at].clamp(min=0)
-    out = dict(distance=d, rank_row=torch.cat(rank), rank_column=rank_of[at], margin=torch.minimum(torch.cat(near), near_of[at]) - d, slack=slack)
+    competitors, slack = Competitors(d.double(), index, len(Y)), Slack(proof, index) if proof else None
+    for rows, C, nx, ny in cost_tiles(X, Y, metric, tile):
+        own = C.gather(1, at[rows, None])
+        C.scatter_(1, at[rows, None], own.masked_fill(matched[rows, None], float("inf")))  # the partner is no alternative
+        competitors.read(rows, C, nx, ny)
+        if slack:
+            slack.read(rows, C)
+    out = dict(distance=d, **competitors.scores(), slack=slack.scores() if slack else torch.full_like(d, float("nan")))
     return {name: s.double().masked_fill(~matched, float("nan")).cpu() for name, s in out.items()}
 
 # %% ../nbs/06c_calibrate.ipynb #f3909cf3
