@@ -26,7 +26,7 @@ def test_logits_are_those_of_hugging_face():
         with torch.no_grad():
             ours, theirs = load_lm(folder, "cpu", torch.float64)(ids), hf(ids).logits
         difference[kind] = (ours - theirs).abs().max().item()
-        assert difference[kind] < 1e-6 * theirs.abs().max()
+        assert difference[kind] < dict(llama=1e-6, gemma2=1e-12)[kind] * theirs.abs().max()
     difference
 
 
