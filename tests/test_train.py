@@ -115,7 +115,7 @@ def test_the_sparsity_loss_counts_latents():
         f, norm = sae.encode(size * x), sae.W_dec.norm(dim=1)
         ours = 0.4 * torch.tanh(4 * f * norm).sum(1).mean().item()
         assert abs(ours - theirs) < 1e-4 * theirs
-        found[size] = dict(SAELens=theirs, formula=ours, counted=0.4 * (f > 0).sum(1).float().mean().item())
+        found[size] = dict(SAELens=theirs, formula=ours, price_of_all_active=0.4 * (f > 0).sum(1).float().mean().item())
     found
 
 
