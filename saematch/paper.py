@@ -93,7 +93,7 @@ def mean(tables: Mapping, metric: str, route: str, source: str = "all") -> float
     "Mean over adjacent layer pairs; NaN where it was not measured."
     return float(pick(tables, metric, route, source).value.mean())
 
-# %% ../nbs/07e_paper.ipynb #4b3cc778
+# %% ../nbs/07e_paper.ipynb #3261506f
 def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
     "A metric over layers with its intervals, a line for each route."
     for route in routes:
@@ -107,16 +107,16 @@ def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
     return ax
 
 
-def off_scale(ax, tables: Mapping, metric: str, routes):
+def off_scale(ax, tables: Mapping, metric: str, routes, sources=("all",)):
     "Fit the axis to the routes that know something, and write down where random and identical matches are instead."
     blind = {r: pick(tables, metric, r).value for r in BLIND if r in routes}
-    rest = pd.concat([pick(tables, metric, r)[["value", "low", "high"]] for r in routes if r not in BLIND]).stack()
+    rest = pd.concat([pick(tables, metric, r, s)[["value", "low", "high"]] for r in routes if r not in BLIND for s in sources]).stack()
     room = 0.08 * (rest.max() - rest.min())
     low, high = min(0.0, rest.min() - room), rest.max() + room
     ax.set_ylim(low, high)
     far = [f"{r} {v.mean():.2f}" for r, v in blind.items() if len(v) and not low <= v.mean() <= high]
     if far:
-        ax.text(0.98, 0.98 if metric == "delta loss" else 0.02, f"off the scale: {', '.join(far)}", transform=ax.transAxes, ha="right", va="top" if metric == "delta loss" else "bottom", fontsize="small", color="0.3")
+        ax.text(0.98, 0.98 if metric == "delta loss" else 0.02, f"off the scale: {', '.join(far)}", transform=ax.transAxes, ha="right", va="top" if metric == "delta loss" else "bottom", fontsize="small", color="0.3", bbox=dict(fc="white", ec="none", alpha=0.7, pad=1))
 
 
 def axes(columns: int = 1, width: float = 4.2, height: float = 3.3, **how):
@@ -257,7 +257,7 @@ def figure_12(t: Mapping) -> Panel:
                  f"In the plain sum of folded blocks the decoder makes up {share:.1%} of the cost of random pairs, so that all and decoder are {'nearly ' if share > 0.9 else 'not '}one and the same match.",
                  encoder < 0.9 * decoder and abs(decoder - all_) < 0.1 * all_, "encoder at least 10 % below decoder, decoder within 10 % of all")
 
-# %% ../nbs/07e_paper.ipynb #93758840
+# %% ../nbs/07e_paper.ipynb #9bc59289
 def figure_10(t: Mapping) -> Panel:
     fig, ax = axes(2)
     sources = [s for s in t["scores"].source.unique() if s != "all"]
@@ -267,7 +267,7 @@ def figure_10(t: Mapping) -> Panel:
             a.plot(rows.layer_b, rows.value, f"C{i}.-", label=Path(source).stem)
             a.fill_between(rows.layer_b, rows.low, rows.high, color=f"C{i}", alpha=0.15, lw=0)
         lines(a, t, metric, ("layer drop", "random"))
-        off_scale(a, t, metric, ("match", "layer drop", "random"))
+        off_scale(a, t, metric, ("match", "layer drop", "random"), sources)
     legend(fig, ax)
     loss, ev = ({s: mean(t, m, "match", s) for s in sources} for m in ("delta loss", "explained variance"))
     tell = lambda d: ", ".join(f"{Path(k).stem} {v:.2f}" for k, v in d.items())
