@@ -216,7 +216,7 @@ def null(
     skip = {} if b.W_skip is None else dict(W_skip=out.T @ b.W_skip @ into)
     return replace(b, W_enc=into.T @ b.W_enc, W_dec=b.W_dec @ out, b_dec=b.b_dec @ out, info={**b.info, "null": kind}, **skip)
 
-# %% ../nbs/06c_calibrate.ipynb #0a48acfd
+# %% ../nbs/06c_calibrate.ipynb #fada980f
 def p_values(
     score: Float[Tensor, " n"],  # larger is better; NaN: unmatched
     null_score: Float[Tensor, " N"],  # the same score where there is nothing to find; NaN are left out
@@ -225,7 +225,7 @@ def p_values(
     score, null_score = (torch.as_tensor(s, dtype=torch.float64) for s in (score, null_score))
     null_score = null_score[~null_score.isnan()].sort().values
     above = len(null_score) - torch.searchsorted(null_score, score.contiguous())
-    return ((1 + above) / (1 + len(null_score))).double().masked_fill(score.isnan(), float("nan"))
+    return ((1 + above).double() / (1 + len(null_score))).masked_fill(score.isnan(), float("nan"))
 
 # %% ../nbs/06c_calibrate.ipynb #552fde5b
 def benjamini_hochberg(

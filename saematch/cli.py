@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the full traceback of an error")
     return top
 
-# %% ../nbs/09_cli.ipynb #64e17565
+# %% ../nbs/09_cli.ipynb #3045d5c6
 def say(text: str):
     "Markdown tables read well enough on a terminal; emphasis does not."
     print(text.replace("**", ""))
@@ -106,7 +106,7 @@ def trial_of(evaluate: bool, options: dict):
             raise_usage(f"--{next(iter(asked)).replace('_', '-')} belongs to an evaluation on a language model: add --evaluate")
         return None
     from saematch.experiment import Trial
-    return Trial(**asked | ({"text": tuple(asked["text"].split(","))} if "text" in asked else {}))
+    return Trial(**asked | ({"text": tuple(t.strip() for t in asked["text"].split(","))} if "text" in asked else {}))
 
 
 def cmd_run(suite, layers, pattern, out, overwrite, jobs, evaluate, **options):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HIDDEN', 'carry_factor', 'Active', 'write', 'encode_permute_decode', 'Pair', 'ridge', 'error_sums', 'coactive',
-           'exchange_gain', 'loss_from', 'kept', 'measure', 'measure_pair', 'Losses', 'merge', 'resampled', 'Score',
-           'Sums', 'evidence', 'check_kept', 'check_evidence', 'one', 'matching_score', 'explained_variance',
+           'exchange_gain', 'loss_from', 'kept', 'coded', 'measure', 'measure_pair', 'Losses', 'merge', 'resampled',
+           'Score', 'Sums', 'evidence', 'check_kept', 'check_evidence', 'one', 'matching_score', 'explained_variance',
            'delta_loss', 'decomposition']
 
 # %% ../nbs/06b_evidence.ipynb #8b85687d
@@ -92,7 +92,7 @@ def encode_permute_decode(
     factor = carry_factor(a, b, m) if factor is None else factor.to(f.value)
     return write(b, f.moved(m.index.to(f.latent.device), b.d_sae, factor), like=x)
 
-# %% ../nbs/06b_evidence.ipynb #0d6ee6a9
+# %% ../nbs/06b_evidence.ipynb #15d1aac1
 HIDDEN = ("layer drop", "previous", "current", "linear map")
 
 
@@ -125,10 +125,11 @@ class Pair:
             yield encode_permute_decode(a, b, m, x_a, f_a, self.factors.get(name))
         for q in self.quantiles:
             m = next(iter(self.matches.values()))
-            near = m.matched & (m.cost <= m.cost[m.matched].double().quantile(q))
-            part, rest = (replace(m, index=torch.where(side, to, -1), proof=None) for side, to in ((near, m.index), (~near, torch.arange(len(m)))))
-            stays = f_a.moved(rest.index.to(f_a.latent.device), a.d_sae, torch.ones_like(a.b_enc))
-            yield encode_permute_decode(a, b, part, x_a, f_a) + stays.times(a.W_dec)
+            near = m.matched & (m.cost <= m.cost[m.matched].double().quantile(q)) if m.matched.any() else m.matched
+            part = replace(m, index=torch.where(near, m.index, -1), proof=None)
+            stays = f_a.moved(torch.where(near, -1, torch.arange(len(m))).to(f_a.latent.device), a.d_sae, torch.ones_like(a.b_enc))
+            kept_back = stays.times(a.W_dec)
+            yield encode_permute_decode(a, b, part, x_a, f_a) + a.restore(kept_back, x_a) - a.restore(torch.zeros_like(kept_back), x_a)
 
 # %% ../nbs/06b_evidence.ipynb #50ded44f
 def ridge(
@@ -143,12 +144,13 @@ def ridge(
     W = torch.linalg.solve(C + strength * C.diagonal().mean() * torch.eye(len(C), dtype=C.dtype, device=C.device), (x - mean).T @ (y - centre))
     return torch.cat([W, (centre - mean @ W)[None]])
 
-# %% ../nbs/06b_evidence.ipynb #36285d5a
+# %% ../nbs/06b_evidence.ipynb #77af9876
 def error_sums(
     errors: Float[Tensor, "routes tokens d"],
     sizes: list[int],  # tokens of each document
 ) -> dict:  # n [docs], S [docs, routes, d], G [docs, routes, routes]
     "Sums and inner products of error vectors, document by document."
+    errors = errors.to(torch.promote_types(errors.dtype, torch.float32))
     parts = [e.flatten(1) for e in errors.split(sizes, dim=1)]
     return dict(n=torch.tensor(sizes), S=torch.stack([e.sum(1) for e in errors.split(sizes, dim=1)]).cpu(), G=torch.stack([(p @ p.T).double() for p in parts]).cpu())
 
@@ -175,23 +177,26 @@ def coactive(
         latents.append(torch.bincount(f_a.latent[both], minlength=f_a.width))
     return {k: torch.stack(v, dim=1).cpu() for k, v in found.items()} | {"latents/both": torch.stack(latents).cpu()}
 
-# %% ../nbs/06b_evidence.ipynb #9634f22e
+# %% ../nbs/06b_evidence.ipynb #18458763
 def exchange_gain(
     pair: Pair,
     error: Float[Tensor, "tokens d"],  # of the copy: x_B - SAE_A(x_A)
     f: Active,  # of A
+    x_a: Float[Tensor, "tokens d_model"] | None = None,  # hidden states of A, needed if it normalises them
 ) -> Float[Tensor, " n"]:  # squared error saved over all tokens
     "By how much the squared error of the copy falls when one latent alone is exchanged for its partner in the pair's first match; NaN where unmatched."
     a, b, m = pair.a, pair.b, next(iter(pair.matches.values()))
-    index = m.index.to(f.latent.device)
-    delta = carry_factor(a, b, m)[:, None] * b.W_dec[index.clamp(min=0)] - a.W_dec
-    length, gain = delta.square().sum(1), torch.zeros(a.d_sae, dtype=torch.float64, device=index.device)
+    index, one = m.index.to(f.latent.device), torch.ones_like(error[:, :1])
+    own, partner = a.W_dec, carry_factor(a, b, m)[:, None] * b.W_dec[index.clamp(min=0)]
+    plain, delta, gain = a.normalize == b.normalize == "none", partner - own, torch.zeros(a.d_sae, dtype=torch.float64, device=index.device)
+    size = None if plain else [s.restore(one, x_a) - s.restore(0 * one, x_a) for s in (a, b)]  # [tokens, 1]: of one unit that the decoder writes
     for part in torch.arange(len(f.token), device=index.device).split(2**14):
         t, i, v = f.token[part], f.latent[part], f.value[part]
-        gain.index_add_(0, i, (v * (2 * (error[t] * delta[i]).sum(1) - v * length[i])).double())
+        step = delta[i] if plain else partner[i] * size[1][t] - own[i] * size[0][t]
+        gain.index_add_(0, i, (v * (2 * (error[t] * step).sum(1) - v * step.square().sum(1))).double())
     return gain.masked_fill(index < 0, float("nan")).cpu()
 
-# %% ../nbs/06b_evidence.ipynb #48f64bd9
+# %% ../nbs/06b_evidence.ipynb #b383c16c
 @torch.no_grad()
 def loss_from(
     lm,
@@ -207,6 +212,8 @@ def loss_from(
         n = lm.cfg.n_layers
         x = x if layer + 1 == n else lm(x, start_at_layer=layer + 1, stop_at_layer=n)
         logits = lm.unembed(lm.ln_final(x)[:, :-1].flatten(0, 1)[None])[0]  # no copy of the logits: they are the largest tensor here
+        if (cap := getattr(lm.cfg, "output_logits_soft_cap", -1.0)) > 0:  # Gemma 2; after the unembedding, in HookedTransformer.forward
+            logits = logits.div_(cap).tanh_().mul_(cap)
     loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
     return torch.nn.functional.pad(loss.view(len(ids), -1), (0, 1))
 
@@ -222,8 +229,21 @@ def kept(
         keep = keep & (x.norm(dim=-1) <= limits[layer])
     return keep
 
-# %% ../nbs/06b_evidence.ipynb #ade0e59c
+# %% ../nbs/06b_evidence.ipynb #a1502291
 @torch.no_grad()
+def coded(pairs: dict, states: dict, keep: Bool[Tensor, "docs length"]) -> dict:  # (layer_a, layer_b) -> (states, Active) of A, and of B
+    "States that count, where the SAEs are and in their precision, and their activations. An SAE in several pairs encodes once."
+    seen = {}
+
+    def code(layer, sae):
+        if (layer, id(sae)) not in seen:
+            x = states[layer][keep].to(sae.W_enc)
+            seen[layer, id(sae)] = x, Active.of(sae.encode(x))
+        return seen[layer, id(sae)]
+
+    return {k: (code(k[0], p.a), code(k[1], p.b)) for k, p in pairs.items()}
+
+
 def measure(
     lm,
     pairs: dict,  # (layer_a, layer_b) -> Pair
@@ -234,27 +254,27 @@ def measure(
     "All sums of one batch of documents, its hidden states from one forward pass; `seconds` says where the time went: forward, sums, losses."
     clock = [perf_counter()]
     layers = sorted({l for p in pairs for l in p})
-    saes = {l: p.a if l == la else p.b for (la, lb), p in pairs.items() for l in (la, lb)}
     states = hidden_states(lm, tokens, layers)
     keep = kept(tokens, states, limits)
     sizes = keep.sum(1).tolist()
     clock.append(perf_counter())
-    x = {l: states[l][keep].to(saes[l].W_enc) for l in layers}  # where the SAEs are, in their precision
-    f = {l: Active.of(saes[l].encode(x[l])) for l in layers}
+    sides = coded(pairs, states, keep)
+    f = {l: side[1] for layers_, both in reversed(sides.items()) for l, side in zip(layers_[::-1], both[::-1])}  # of a layer's first SAE
     found = dict(kept=keep.sum(1).cpu(), text=tokens.counted.sum(1))
     for l in layers:
-        total = torch.zeros(f[l].width, dtype=torch.float64, device=x[l].device).index_add_(0, f[l].latent, f[l].value.double())
+        total = torch.zeros(f[l].width, dtype=torch.float64, device=f[l].value.device).index_add_(0, f[l].latent, f[l].value.double())
         found |= {f"{l}/latents/active": torch.bincount(f[l].latent, minlength=f[l].width).cpu(), f"{l}/latents/sum": total.cpu()}
     losses = Losses(lm, tokens, states, keep) if loss else None
     for (la, lb), pair in pairs.items():
-        found |= {f"{la}-{lb}/{k}": v for k, v in coactive(f[la], f[lb], pair.matches.values(), sizes).items()}
+        (x_a, f_a), (x_b, f_b) = sides[la, lb]
+        found |= {f"{la}-{lb}/{k}": v for k, v in coactive(f_a, f_b, pair.matches.values(), sizes).items()}
         if pair.decode:
-            found |= {f"{la}-{lb}/{k}": v for k, v in measure_pair(pair, (la, lb), x[la], x[lb], f[la], f[lb], sizes, losses).items()}
+            found |= {f"{la}-{lb}/{k}": v for k, v in measure_pair(pair, (la, lb), x_a, x_b, f_a, f_b, sizes, losses).items()}
     spent = losses.seconds if loss else 0.0
     found["seconds"] = torch.tensor([[clock[1] - clock[0], perf_counter() - clock[1] - spent, spent]], dtype=torch.float64)
     return found | (losses.own if loss else {})
 
-# %% ../nbs/06b_evidence.ipynb #f6b17021
+# %% ../nbs/06b_evidence.ipynb #e7c8e779
 def measure_pair(pair: Pair, layers: tuple, x_a, x_b, f_a: Active, f_b: Active, sizes: list, losses: "Losses | None") -> dict:
     "Sums of the errors, and of the losses, of all routes of one pair of layers."
     errors, lost = [x_b], []
@@ -263,7 +283,7 @@ def measure_pair(pair: Pair, layers: tuple, x_a, x_b, f_a: Active, f_b: Active, 
         if losses is not None:
             seen = layers[1] if route == "current" else layers[0]  # "current" alone has seen layer B
             lost.append(losses.of(estimate, seen, layers[1]) if route not in pair.without_loss else torch.full((len(sizes),), float("nan"), dtype=torch.float64))
-    found = error_sums(torch.stack(errors), sizes) | {"latents/gain": exchange_gain(pair, errors[2], f_a)}
+    found = error_sums(torch.stack(errors), sizes) | {"latents/gain": exchange_gain(pair, errors[2], f_a, x_a)}
     return found | ({"loss": torch.stack(lost, dim=1)} if lost else {})
 
 
@@ -375,7 +395,7 @@ class Sums:
         loss = self.found[f"{pair[0]}-{pair[1]}/loss"][:, self.names[pair].index(route)]
         return Score(loss.double().numpy(), self.found["loss/n"].double().numpy(), unit="nats per token")
 
-# %% ../nbs/06b_evidence.ipynb #1ffd581f
+# %% ../nbs/06b_evidence.ipynb #17cc8d30
 def evidence(
     lm,
     pairs: dict,  # (layer_a, layer_b) -> Pair
@@ -389,29 +409,45 @@ def evidence(
     "Everything that can be said of some pairs of layers on some text. Raises UsageError or ValueError if SAEs, model and text do not fit."
     from tqdm import tqdm
     check_evidence(lm, pairs)
-    limits = limits or norm_limits(lm, tokens, sorted({l for p in pairs for l in p}))
+    layers = sorted({l for p in pairs for l in p})
+    limits = limits or norm_limits(lm, tokens, layers)
+    if missing := [l for l in layers if l not in limits]:
+        raise UsageError(f"limits has no norm for layer {missing[0]}; it needs {layers}, as norm_limits(lm, tokens, layers) gives them")
+    if batch < 1 or not len(tokens):
+        raise UsageError(f"batch={batch}, {len(tokens)} documents: both must be at least 1")
     rows = torch.arange(len(tokens)).split(batch)
     found = merge(measure(lm, pairs, tokens[r], limits, loss) for r in tqdm(rows, desc="evidence", disable=not progress))
     check_kept(found)
     return Sums(found, {k: p.routes() for k, p in pairs.items()}, {k: list(p.matches) for k, p in pairs.items()})
 
-# %% ../nbs/06b_evidence.ipynb #1b9b8062
+# %% ../nbs/06b_evidence.ipynb #ed0958f3
 def check_kept(found: dict):
     "Raise ValueError if too few positions are left to judge anything."
     if (left := int(found["kept"].sum())) < 2:
-        raise ValueError(f"of {int(found['text'].sum())} text positions {left} are left after leaving out states that are too long: there is nothing to measure. Give more text")
+        text = int(found["text"].sum())
+        why = "leaving out states that are too long (or NaN, or limits that are)" if text else "leaving out special tokens"
+        raise ValueError(f"of {text} text positions {left} are left after {why}: there is nothing to measure. Give more text")
 
 
 def check_evidence(lm, pairs: dict):
     "Raise UsageError or ValueError unless the SAEs read the residual stream of this model at these layers."
+    if not pairs:
+        raise UsageError("no pairs of layers to judge")
     for layers, pair in pairs.items():
         check_pair(pair.a, pair.b, "decoder")
+        for name, m in pair.matches.items():
+            if (len(m), m.d_b) != (pair.a.d_sae, pair.b.d_sae):
+                raise UsageError(f"the match {name!r} of layers {layers[0]} and {layers[1]} is of {len(m)} latents to {m.d_b}, the SAEs have {pair.a.d_sae} and {pair.b.d_sae}: it belongs to other SAEs")
         if layers[0] > layers[1]:
             raise UsageError(f"layer {layers[0]} comes after layer {layers[1]}: a later state cannot be skipped to an earlier one; take the match's inverse")
         for layer, sae in zip(layers, (pair.a, pair.b)):
             if not 0 <= layer < lm.cfg.n_layers:
                 raise UsageError(f"the model has layers 0..{lm.cfg.n_layers - 1}, not {layer}")
-            if sae.transcoder or sae.d_model != lm.cfg.d_model:
+            if sae.transcoder:
+                raise UsageError(f"the SAE of layer {layer} is a transcoder: it writes another place than it reads, so no hidden state can be replaced by what it writes")
+            if sae.activation == "other":
+                raise UsageError(f"the SAE of layer {layer} ({sae.info.get('architecture', sae.activation)}) has no encoder in saematch; use weight-space results")
+            if sae.d_model != lm.cfg.d_model:
                 raise ValueError(f"the SAE of layer {layer} reads {sae.d_model} and writes {sae.d_out} dimensions, the model's residual stream has {lm.cfg.d_model}; is it of another model?")
             hook = sae.info.get("hook_name")
             if hook is not None and hook != site(layer):

@@ -7,7 +7,7 @@ __all__ = ['SKIP_LOSS', 'TABLES', 'Trial', 'corpora', 'Fit', 'fit', 'activation_
            'key_of', 'chunks', 'load_chunk', 'pass_over', 'score_table', 'explained', 'latent_table', 'scale_table',
            'judge_of', 'judged', 'experiment', 'facts', 'load_experiment']
 
-# %% ../nbs/07d_experiment.ipynb #9b31cb0f
+# %% ../nbs/07d_experiment.ipynb #6624bdc4
 import hashlib
 import json
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ from .cost import descriptors, gauge_of, judging, transport
 from .evidence import Pair, Sums, check_evidence, check_kept, decomposition, measure, merge, ridge
 from .fold import fold
 from .io import Suite, UsageError, atomic, read_safetensors
-from .lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize
+from .lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
 from .match import Match, dense, match
 from .report import walk
 
-# %% ../nbs/07d_experiment.ipynb #9513f66d
+# %% ../nbs/07d_experiment.ipynb #8e49ac2f
 @dataclass(frozen=True)
 class Trial:
     "On which model and text matches are judged."
@@ -45,12 +45,21 @@ class Trial:
     quantiles: tuple = (0.1, 0.3, 0.5, 0.7, 0.9)  # of pair costs, figure 17
     loss_quantiles: tuple = (0.1, 0.5, 0.7)  # figure 16
 
+    def __post_init__(self):
+        text = (self.text,) if isinstance(self.text, (str, Path)) else self.text
+        object.__setattr__(self, "text", tuple(str(t) if isinstance(t, Path) else t for t in text))
+        object.__setattr__(self, "model", str(self.model))
+
 
 def corpora(trial: Trial, lm) -> tuple[dict, Tokens]:  # source -> Tokens, and those to fit on
     "The documents of each source, and the ones after them to fit on. Raises UsageError where a source has too few."
     if not (1 <= trial.documents and 0 <= trial.loss_documents <= trial.documents and 1 <= trial.fit_documents):
         raise UsageError(f"documents={trial.documents}, loss_documents={trial.loss_documents}, fit_documents={trial.fit_documents}: the first and the last must be at "
                          "least 1, and loss_documents not more than documents")
+    if trial.batch < 1 or not all(0 < q <= 1 for q in (*trial.quantiles, *trial.loss_quantiles)):
+        raise UsageError(f"batch={trial.batch}, quantiles={trial.quantiles}, loss_quantiles={trial.loss_quantiles}: a batch has at least one document, quantiles lie above 0 and are at most 1")
+    if len(set(map(str, trial.text))) < len(trial.text):
+        raise UsageError(f"a text is named twice: {', '.join(map(str, trial.text))}")
     if not trial.text:
         raise UsageError(f"no text to judge on; the package ships {', '.join(TEXTS)}")
     texts, extra, need = {}, [], trial.documents + trial.fit_documents
@@ -62,7 +71,7 @@ def corpora(trial: Trial, lm) -> tuple[dict, Tokens]:  # source -> Tokens, and t
         extra += found[trial.documents:]
     return texts, tokenize(lm, extra, trial.length)
 
-# %% ../nbs/07d_experiment.ipynb #7e5260da
+# %% ../nbs/07d_experiment.ipynb #4fdfb9fb
 @dataclass(frozen=True)
 class Fit:
     "What the documents to fit on say: by layer, or by pair of layers."
@@ -88,8 +97,8 @@ def fit(lm, tokens: Tokens, layers: list, batch: int = 8, times: float = 5.0, pr
 
 def activation_scale(sae, f: Tensor) -> Tensor:  # [d_sae]
     "Mean activation when active; for a latent that never was, its threshold (or 1) times what is usual of the others."
-    count = (f > 0).sum(0)
-    mean = f.double().sum(0) / count.clamp(min=1)
+    count = (f != 0).sum(0)
+    mean = f.double().abs().sum(0) / count.clamp(min=1)  # an abstopk latent is active in two directions
     unit = torch.where(sae.threshold > 0, sae.threshold, torch.ones_like(sae.threshold)).double()
     usual = (mean / unit)[count > 0].median() if (count > 0).any() else torch.ones((), dtype=torch.float64)
     return torch.where(count > 0, mean, unit * usual).to(sae.dtype)
@@ -101,7 +110,7 @@ def whitening(*states: Tensor, shrink: float = 1e-3) -> Tensor:  # [d, d]: x @ i
     values, vectors = torch.linalg.eigh(C)
     return (vectors * (values + shrink * values.mean()).rsqrt()) @ vectors.T
 
-# %% ../nbs/07d_experiment.ipynb #54805903
+# %% ../nbs/07d_experiment.ipynb #fc0196c7
 def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27) -> dict:  # name -> (Match, factor or None)
     "Matches that need data: by correlation of activations (at most `most` numbers a side, tokens taken evenly), by measured scales, in whitened coordinates."
     x = [fitted.states[l].to(s.W_enc) for l, s in zip(pair, (a, b))]
@@ -109,7 +118,7 @@ def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27)
     rows = []
     for values in f:
         z = values[:: max(1, -(-values.numel() // most))].T.contiguous()  # every n-th token, so that each kind of text has its share
-        z -= z.mean(1, keepdim=True)
+        z = z - z.mean(1, keepdim=True)  # not in place: of one latent the transpose is no copy
         rows.append(z / z.norm(dim=1, keepdim=True).clamp(min=1e-12))
     small = a.d_sae * b.d_sae <= 2**24  # rows are as long as there are tokens: while all correlations fit, SciPy on them is quicker than distances in tiles
     index = dense(-rows[0] @ rows[1].T) if small else assign(*rows).index.cpu()  # rows of length 1: the smallest distance is the largest correlation
@@ -118,7 +127,7 @@ def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27)
     units = [activation_scale(s, v) for s, v in zip((a, b), f)]
     weights = dict(weights=options.get("weights", "all"), dead="keep")
     scaled = match(fold(a, units[0]), fold(b, units[1]), fold=False, **weights)
-    found = {"correlation": (correlation, None), "activation scale": (scaled, units[1][scaled.index.to(a.device)] / units[0])}
+    found = {"correlation": (correlation, None), "activation scale": (scaled, units[1][scaled.index.to(a.device)] / units[0] * (1 if scaled.sign is None else scaled.sign.to(units[0])))}
     if a.normalize == b.normalize == "none":
         W = whitening(*x)
         white = match(*(transport(fold(s, gauge), W) for s in (a, b)), fold=False, **weights)
@@ -147,7 +156,7 @@ def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: T
             pairs[la, lb] = Pair(a, b, {"match": matches[la, lb, "direct"], "composed": walk(matches, layers, la, lb), **blind}, decode=False)
     return pairs
 
-# %% ../nbs/07d_experiment.ipynb #ce234e05
+# %% ../nbs/07d_experiment.ipynb #653dc76b
 def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, trial: Trial) -> str:
     "SHA-256 of what the numbers depend on: weights and options, matches, the texts to judge and to fit on, the trial, samples of the model's weights, the version of saematch."
     h = hashlib.sha256(json.dumps([record, asdict(trial), version("saematch"), {str(k): v for k, v in fitted.limits.items()}], sort_keys=True, default=str).encode())
@@ -156,8 +165,7 @@ def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, tri
             h.update(m.index.numpy())
     for source, tokens in texts.items():
         h.update(source.encode()), h.update(tokens.ids.numpy()), h.update(tokens.lengths.numpy())
-    for name, p in sorted(lm.state_dict().items()):
-        h.update(f"{name}{list(p.shape)}".encode()), h.update(p.flatten()[:: max(1, p.numel() // 4096)].double().cpu().numpy())
+    h.update(weights_sha256(lm).encode())
     return h.hexdigest()
 
 
@@ -273,7 +281,7 @@ def judged(tables: Mapping) -> list:  # sentences
 # %% ../nbs/07d_experiment.ipynb #148fc84a
 TABLES = ("scores", "latents", "scales")
 
-# %% ../nbs/07d_experiment.ipynb #2578053d
+# %% ../nbs/07d_experiment.ipynb #a3e952d6
 def experiment(
     out: Path,  # a run's folder
     suite: Suite,
@@ -295,6 +303,7 @@ def experiment(
         check_kept(found)
     total = merge(sums.values())
     tables = dict(scores=score_table(sums, pairs), latents=latent_table(total, pairs), scales=scale_table(total, suite, layers))
+    (folder / "facts.json").unlink(missing_ok=True)  # until it is back, the tables are not those of one evaluation
     for name in TABLES:
         with atomic(folder / f"{name}.parquet") as tmp:
             tables[name].to_parquet(tmp, index=False)
@@ -303,7 +312,7 @@ def experiment(
         tmp.write_text(json.dumps(tables["facts"], indent=1))
     return tables
 
-# %% ../nbs/07d_experiment.ipynb #ac41e9d2
+# %% ../nbs/07d_experiment.ipynb #c964c00b
 def facts(lm, total: Mapping, sums: Mapping, pairs: Mapping, fitted: Fit, texts: Mapping, trial: Trial, key: str) -> dict:
     "What was counted and left out, the model's own loss, the decompositions of the error, where the time went."
     s = Sums(total, {k: p.routes() for k, p in pairs.items()}, {k: list(p.matches) for k, p in pairs.items()})
@@ -318,8 +327,14 @@ def facts(lm, total: Mapping, sums: Mapping, pairs: Mapping, fitted: Fit, texts:
 
 def load_experiment(folder: str | Path) -> dict:
     "The tables that `experiment` wrote into a run's folder. Raises UsageError if there are none."
-    folder = Path(folder).expanduser()
-    folder = folder / "evidence" if (folder / "evidence").is_dir() else folder
+    asked = Path(folder).expanduser()
+    folder = asked / "evidence" if (asked / "evidence").is_dir() else asked
     if not (folder / "facts.json").is_file():
-        raise UsageError(f"{folder} holds no complete evaluation; make one with saematch run --evaluate --out {folder}")
-    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES} | dict(facts=json.loads((folder / "facts.json").read_text()))
+        raise UsageError(f"{folder} holds no complete evaluation; make one with saematch run --evaluate --out {asked}")
+    tables = {}
+    for name in TABLES:
+        try:
+            tables[name] = pd.read_parquet(folder / f"{name}.parquet")
+        except (OSError, ValueError) as e:  # pyarrow's errors are ValueErrors
+            raise UsageError(f"{folder / name}.parquet is missing or damaged ({e}); make it again with saematch run --evaluate --out {asked}") from e
+    return tables | dict(facts=json.loads((folder / "facts.json").read_text()))

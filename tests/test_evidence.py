@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.evidence import HIDDEN, carry_factor, Active, write, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, measure, measure_pair, Losses, merge, resampled, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
+from saematch.evidence import HIDDEN, carry_factor, Active, write, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, coded, measure, measure_pair, Losses, merge, resampled, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
 
 
 from dataclasses import replace

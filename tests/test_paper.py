@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.paper import NAMES, STYLE, BLIND, BROAD, FIGURES, NEEDS_LOSS, PATTERNS, Panel, small_png, load_run, pick, mean, lines, off_scale, axes, legend, figure_1, figure_3, figure_5, figure_7, figure_8, figure_12, figure_10, figure_11, figure_16, figure_17, figure_14, figure_15, panels, write_paper
+from saematch.paper import NAMES, STYLE, BLIND, BROAD, FIGURES, NEEDS_LOSS, ACTIVE, PATTERNS, Panel, small_png, load_run, pick, mean, lines, off_scale, axes, legend, figure_1, figure_3, silent, figure_5, figure_7, figure_8, figure_12, figure_10, figure_11, figure_16, figure_17, figure_14, figure_15, panels, write_paper
 
 
 import tempfile

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.train import pack, kept, States, open_states, start_states, cache_states, sae_config, batches, split_rows, quality, shown, finish, finished, train_sae, training_table, train_suite
+from saematch.train import pack, kept, States, open_states, claim_room, start_states, cache_states, sae_config, batches, split_rows, quality, shown, finish, finished, train_sae, training_table, train_suite
 
 
 import argparse
