@@ -7,10 +7,11 @@ __all__ = ['SCORES', 'NULLS', 'PlantedPair', 'alternatives', 'neighbours', 'pair
            'shuffled_rows', 'null', 'p_values', 'benjamini_hochberg', 'null_scores', 'how_made', 'Calibration',
            'calibrate', 'check_calibration', 'planted_from', 'precision_recall']
 
-# %% ../nbs/06c_calibrate.ipynb #8f0d9882
+# %% ../nbs/06c_calibrate.ipynb #9508486d
 from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 import pandas as pd
 import torch
@@ -379,7 +380,7 @@ def calibrate(
     nulls = {kind: pd.concat([s for (k, _), s in zip(runs, found) if k == kind], ignore_index=True) for kind in kinds}
     return Calibration(m, scores, nulls, score, q, correction)
 
-# %% ../nbs/06c_calibrate.ipynb #3a4b8408
+# %% ../nbs/06c_calibrate.ipynb #02c22297
 def check_calibration(kinds: tuple, score: str, repeats: int, q: float, correction: str):
     "Raise ValueError for options out of range."
     known = (*NULLS, "halves", "pairs")
@@ -389,7 +390,7 @@ def check_calibration(kinds: tuple, score: str, repeats: int, q: float, correcti
         raise ValueError(f"score must be one of {', '.join(SCORES)} and correction 'bh' or 'by', got {score!r} and {correction!r}")
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise ValueError(f"repeats is how often each null is made, a whole number from 1, not {repeats!r}")
-    if not 0 < q < 1:
+    if not (isinstance(q, Real) and 0 < q < 1):
         raise ValueError(f"q is the false discovery rate that you accept, between 0 and 1, not {q!r}")
 
 # %% ../nbs/06c_calibrate.ipynb #b4a5c32d

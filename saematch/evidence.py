@@ -8,7 +8,7 @@ __all__ = ['HIDDEN', 'carry_factor', 'Active', 'write', 'encode_permute_decode',
            'Score', 'Sums', 'evidence', 'check_kept', 'check_evidence', 'one', 'matching_score', 'explained_variance',
            'delta_loss', 'decomposition']
 
-# %% ../nbs/06b_evidence.ipynb #8b85687d
+# %% ../nbs/06b_evidence.ipynb #9266b580
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -17,6 +17,7 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -229,8 +230,7 @@ def kept(
         keep = keep & (x.norm(dim=-1) <= limits[layer])
     return keep
 
-# %% ../nbs/06b_evidence.ipynb #a1502291
-@torch.no_grad()
+# %% ../nbs/06b_evidence.ipynb #6027a9d8
 def coded(pairs: dict, states: dict, keep: Bool[Tensor, "docs length"]) -> dict:  # (layer_a, layer_b) -> (states, Active) of A, and of B
     "States that count, where the SAEs are and in their precision, and their activations. An SAE in several pairs encodes once."
     seen = {}
@@ -243,7 +243,8 @@ def coded(pairs: dict, states: dict, keep: Bool[Tensor, "docs length"]) -> dict:
 
     return {k: (code(k[0], p.a), code(k[1], p.b)) for k, p in pairs.items()}
 
-
+# %% ../nbs/06b_evidence.ipynb #d63f7d1d
+@torch.no_grad()
 def measure(
     lm,
     pairs: dict,  # (layer_a, layer_b) -> Pair
@@ -358,13 +359,21 @@ class Score:
         low, high = self.interval()
         return f"{self.value:.4f} ({low:.4f} to {high:.4f} with 95 % confidence, {len(self.top)} documents){' ' * bool(self.unit)}{self.unit}"
 
-# %% ../nbs/06b_evidence.ipynb #73aa72d1
+# %% ../nbs/06b_evidence.ipynb #456bd868
 @dataclass(frozen=True)
 class Sums:
     "What passes over the text have left behind (of `measure` and `merge`), and the numbers in it."
     found: dict
     names: dict  # (layer_a, layer_b) -> routes of that pair
     matches: dict  # (layer_a, layer_b) -> names of its matches
+
+    def at(self, pair: tuple, name: str, among: dict) -> int:
+        "Where a route or match of a pair stands. Raises UsageError that lists what there is."
+        if pair not in among:
+            raise UsageError(f"layers {pair} were not measured; there are {', '.join(map(str, among))}")
+        if name not in among[pair]:
+            raise UsageError(f"{name!r} was not measured for layers {pair}; there are {', '.join(among[pair])}")
+        return among[pair].index(name)
 
     def centred(self, pair: tuple) -> Float[np.ndarray, "docs routes routes"]:
         "Inner products of x_B (row 0) and of the routes' errors about their means over all tokens, document by document."
@@ -375,25 +384,33 @@ class Sums:
 
     def explained_variance(self, pair: tuple, route: str) -> Score:
         "1 - Var(x_hat - x) / Var(x) at layer B, variances summed over dimensions, about the mean over tokens."
-        C, k = self.centred(pair), 1 + self.names[pair].index(route)
+        k = 1 + self.at(pair, route, self.names)
+        C = self.centred(pair)
         return Score(C[:, k, k], C[:, 0, 0], complement=True)
 
     def matching_score(self, pair: tuple, name: str) -> Score:
         "P(partner active in B | latent active in A) over tokens and matched latents (micro average)."
-        k = self.matches[pair].index(name)
+        k = self.at(pair, name, self.matches)
         both, here = (self.found[f"{pair[0]}-{pair[1]}/{w}"][:, k].double().numpy() for w in ("both", "here"))
         return Score(both, here)
 
-    def jaccard(self, pair: tuple, name: str) -> Score:
-        "Tokens on which both are active among those on which one is: the symmetric companion of the Matching Score."
-        k = self.matches[pair].index(name)
-        both, here, there = (self.found[f"{pair[0]}-{pair[1]}/{w}"][:, k].double().numpy() for w in ("both", "here", "there"))
-        return Score(both, here + there - both)
+# %% ../nbs/06b_evidence.ipynb #ed1f6317
+@patch
+def jaccard(self: Sums, pair: tuple, name: str) -> Score:
+    "Tokens on which both are active among those on which one is: the symmetric companion of the Matching Score."
+    k = self.at(pair, name, self.matches)
+    both, here, there = (self.found[f"{pair[0]}-{pair[1]}/{w}"][:, k].double().numpy() for w in ("both", "here", "there"))
+    return Score(both, here + there - both)
 
-    def delta_loss(self, pair: tuple, route: str) -> Score:
-        "Loss with x_hat_B in the place of x_B, less the model's own: nats per token."
-        loss = self.found[f"{pair[0]}-{pair[1]}/loss"][:, self.names[pair].index(route)]
-        return Score(loss.double().numpy(), self.found["loss/n"].double().numpy(), unit="nats per token")
+
+@patch
+def delta_loss(self: Sums, pair: tuple, route: str) -> Score:
+    "Loss with x_hat_B in the place of x_B, less the model's own: nats per token."
+    k = self.at(pair, route, self.names)
+    if f"{pair[0]}-{pair[1]}/loss" not in self.found:
+        raise UsageError("no losses were measured; ask for them with loss=True")
+    loss = self.found[f"{pair[0]}-{pair[1]}/loss"][:, k]
+    return Score(loss.double().numpy(), self.found["loss/n"].double().numpy(), unit="nats per token")
 
 # %% ../nbs/06b_evidence.ipynb #17cc8d30
 def evidence(

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'TEXTS', 'Packaged', 'cache_folder', 'quiet', 'sha256', 'fetch', 'check_files', 'convert', 'hooked_llama',
-           'plain_llama', 'load_lm', 'random_lm', 'load_text', 'local_path', 'file_texts', 'hub_texts', 'Tokens',
-           'tokenize', 'norm_limits', 'weights_sha256', 'site', 'hidden_states']
+           'plain_llama', 'whole_model', 'load_lm', 'random_lm', 'load_text', 'local_path', 'file_texts', 'hub_texts',
+           'Tokens', 'tokenize', 'norm_limits', 'weights_sha256', 'site', 'hidden_states']
 
-# %% ../nbs/05b_lm.ipynb #58829a95
+# %% ../nbs/05b_lm.ipynb #9c1e4bd6
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -164,7 +165,17 @@ def plain_llama(config) -> bool:
     return ((config.architectures or [""])[0] == "LlamaForCausalLM" and rope.get("rope_type") == "default"
             and not (config.attention_bias or config.mlp_bias))
 
-# %% ../nbs/05b_lm.ipynb #34a6573a
+# %% ../nbs/05b_lm.ipynb #97f2c7d3
+def whole_model(folder: Path, dtype: torch.dtype):
+    "A Hugging Face model from a folder. Raises ValueError if weights are missing: transformers would draw them at random."
+    from transformers import AutoModelForCausalLM
+    with quiet():
+        hf, said = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+    if missing := sorted(said["missing_keys"]):
+        raise ValueError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}, and would be random numbers; copy or download the model again")
+    return hf.eval()
+
+# %% ../nbs/05b_lm.ipynb #be04367d
 def load_lm(
     name: str | Path = "smollm2-135m",  # packaged model, local Hugging Face folder, or a name that TransformerLens knows
     device: str | torch.device | None = None,  # default: CUDA where there is one
@@ -195,12 +206,7 @@ def load_lm(
     if not (folder / "config.json").is_file():
         raise UsageError(f"{folder} holds no language model: config.json is missing; a folder written by save_pretrained is expected")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    with quiet():
-        hf, said = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
-    if missing := sorted(said["missing_keys"]):
-        raise ValueError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}, and would be random numbers; copy or download the model again")
-    hf.eval()
-    tokenizer.padding_side = "right"
+    hf, tokenizer.padding_side = whole_model(folder, dtype), "right"
     if plain_llama(hf.config):
         return hooked_llama(hf, tokenizer, device)
     from transformer_lens.model_bridge import TransformerBridge
@@ -350,7 +356,7 @@ def tokenize(
         ids[d, : len(row)] = torch.tensor(row)
     return Tokens(ids, torch.tensor([len(r) for r in rows]), tuple(sorted(tokenizer.all_special_ids)))
 
-# %% ../nbs/05b_lm.ipynb #0bd95fd6
+# %% ../nbs/05b_lm.ipynb #55dcd3c2
 def norm_limits(
     lm: "HookedTransformer | TransformerBridge",
     tokens: Tokens,
@@ -364,9 +370,12 @@ def norm_limits(
         part = tokens[rows]
         for layer, x in hidden_states(lm, part, norms).items():
             norms[layer].append(x[part.counted.to(x.device)].norm(dim=-1).cpu())
-    return {layer: times * torch.cat(n).median().item() for layer, n in norms.items()}
+    limits = {layer: times * torch.cat(n).median().item() for layer, n in norms.items()}
+    if wrong := [layer for layer, limit in limits.items() if not math.isfinite(limit)]:
+        raise ValueError(f"hidden states of layer {wrong[0]} are NaN or infinite: the model is damaged, or its precision ({lm.cfg.dtype}) too low")
+    return limits
 
-
+# %% ../nbs/05b_lm.ipynb #88a7ac18
 def weights_sha256(lm, samples: int = 4096) -> str:
     "SHA-256 of names, shapes and evenly taken samples of a model's weights: who has the same one holds the same model, for all purposes but tampering."
     h = hashlib.sha256()

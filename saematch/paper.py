@@ -25,7 +25,7 @@ from .experiment import load_experiment
 from .io import UsageError, atomic
 from .report import png
 
-# %% ../nbs/07e_paper.ipynb #74085c4e
+# %% ../nbs/07e_paper.ipynb #855cf389
 @dataclass(frozen=True)
 class Panel:
     "A figure of the paper, redrawn."
@@ -57,7 +57,7 @@ def small_png(fig, dpi: int = 80, colours: int = 128) -> bytes:
     Image.open(BytesIO(png(fig, dpi))).convert("RGB").quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
 
-
+# %% ../nbs/07e_paper.ipynb #2dd7f0d1
 def load_run(
     folder: str | Path,  # of saematch run --evaluate
 ) -> dict:  # mse, agreement, growth, scores, latents, scales: tables; facts
@@ -129,7 +129,7 @@ def legend(fig, ax):
     handles = {label: h for a in np.atleast_1d(ax) for h, label in zip(*a.get_legend_handles_labels())}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(2 * np.size(ax), 4, len(handles)), frameon=False, fontsize="small")
 
-# %% ../nbs/07e_paper.ipynb #4d4bc861
+# %% ../nbs/07e_paper.ipynb #119b7d3c
 def figure_1(t: Mapping) -> Panel:
     g, f = t["growth"], t["facts"]
     threshold, layers = g[g.quantity == "threshold"].set_index("layer")["mean"], t["layers"]
@@ -157,7 +157,7 @@ def figure_1(t: Mapping) -> Panel:
                  all(r.statistic > 0 and r.pvalue < 0.05 for r in together) if sure and varied > 0.1 else None,
                  "both correlations positive with p < 0.05, where thresholds vary by more than 10 % and there are three pairs")
 
-
+# %% ../nbs/07e_paper.ipynb #ca3e4df8
 def figure_3(t: Mapping) -> Panel:
     m = t["mse"]
     m = m[m.method.isin(["folded", "chosen", "unfolded", "vanilla", "random"])]
@@ -222,7 +222,7 @@ def figure_7(t: Mapping) -> Panel:
                  f"folded leads by {lead:.1%} of the score and in {ahead} of {len(rows)} layer pairs. Layers {rows.layer_b.min()} to {rows.layer_b.max()} of this run say {'nothing' if rows.layer_b.min() >= 10 else 'little'} of a rise up to the tenth.",
                  ahead == len(rows), "folding ahead in every layer pair, by however little")
 
-# %% ../nbs/07e_paper.ipynb #f211668c
+# %% ../nbs/07e_paper.ipynb #bee92312
 def figure_8(t: Mapping) -> Panel:
     starts = t["layers"][: max(1, len(t["layers"]) - 2)][:3]
     fig, ax = axes(len(starts), 3.6, sharey=True, squeeze=False)
@@ -250,7 +250,7 @@ def figure_8(t: Mapping) -> Panel:
                  all(b < a and end > two and b > 2 * at[s, "random"].iloc[-1] for s, (a, b, c, two, end) in told.items()) if told else None,
                  "from every start, a lower score at the end that is more than twice chance, and a difference that grows")
 
-
+# %% ../nbs/07e_paper.ipynb #d6309c01
 def figure_12(t: Mapping) -> Panel:
     fig, ax = axes()
     routes = ("encoder", "decoder", "bias", "match", *BLIND)
@@ -334,7 +334,7 @@ def figure_17(t: Mapping) -> Panel:
                  f"A small part matched explains more than all in {sum(falls.values())} of {len(falls)} layers. The best share of those tried is 0, no match at all, in {sum(q == 0 for q in best.values())} of {len(best)}.",
                  all(falls.values()), "the smallest part explains more than the full match in every layer")
 
-# %% ../nbs/07e_paper.ipynb #c5bb56c6
+# %% ../nbs/07e_paper.ipynb #c6e19732
 def figure_14(several: pd.DataFrame) -> Panel:
     "Columns l0_a, l0_b, route, metric, value, low, high: pairs of SAEs of two adjacent layers, of several sparsities."
     fig, ax = axes(2)
@@ -356,7 +356,7 @@ def figure_14(several: pd.DataFrame) -> Panel:
                  "Loss, from the sparsest to the densest: " + ", ".join(f"{NAMES[r]} {v.iloc[0]:.2f} to {v.iloc[-1]:.2f}" for r, v in losses.items()) + " nats; explained variance of matching: " + ", ".join(f"{v:.2f} at L0 {k:.0f}" for k, v in curve.items()) + ".",
                  all(v.iloc[-1] < v.iloc[0] for v in losses.values()) and peak not in (curve.index[0], curve.index[-1]), "all three losses fall, and the explained variance of matching is highest in between")
 
-
+# %% ../nbs/07e_paper.ipynb #9845b52a
 def figure_15(several: pd.DataFrame) -> Panel:
     ev = several[(several.metric == "explained variance") & (several.route == "match")]
     grid = ev.pivot(index="l0_a", columns="l0_b", values="value")

@@ -119,7 +119,7 @@ def plan(
         tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}
     return dict(sorted(tasks.items(), key=lambda t: (t[0][1] - t[0][0], t[0])))
 
-# %% ../nbs/08_run.ipynb #71d41838
+# %% ../nbs/08_run.ipynb #6048e379
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
     "What a run is: suite, layers, options, hashes of the weights, versions."
     gauges = {gauge_of(judging(options.fold), suite[l], suite[l]) for l in layers}
@@ -127,7 +127,7 @@ def provenance(suite: Suite, layers: list, options: Options) -> dict:
                 weights_sha256={str(l): fingerprint(suite[l]) for l in layers},
                 versions={p: version(p) for p in ("saematch", "torch", "numpy", "scipy", "ortools")} | {"python": platform.python_version()})
 
-
+# %% ../nbs/08_run.ipynb #d9491deb
 def claim(
     out: str | Path,
     record: dict,  # provenance

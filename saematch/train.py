@@ -63,7 +63,7 @@ def kept(
         why[f"massive_{layer}"] = int(large.sum())
     return keep, {**why, "massive": int((counted & ~keep).sum())}
 
-# %% ../nbs/90_train_suite.ipynb #6ed196ab
+# %% ../nbs/90_train_suite.ipynb #c2d7dd58
 @dataclass(frozen=True)
 class States:
     "Hidden states of some layers in a folder: `states[layer]` is a float16 memory map [rows, d_model]; row n is the same token in all layers."
@@ -89,7 +89,7 @@ def open_states(folder: str | Path) -> States:
         raise FileNotFoundError(f"{folder} holds no hidden states: states.json is missing; make them with cache_states")
     return States(Path(folder), read_json(path))
 
-
+# %% ../nbs/90_train_suite.ipynb #4d5ab63c
 def claim_room(path: Path):
     "Take the disk space that a file is to fill; writing into a map of a full disk would kill the process. Raises OSError."
     with open(path, "rb+") as f:

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from saematch import experiment as E
-from saematch.calibrate import benjamini_hochberg, p_values
+from saematch.calibrate import benjamini_hochberg, calibrate, p_values
 from saematch.evidence import Active, Pair, check_evidence, error_sums, evidence, exchange_gain, loss_from, matching_score
 from saematch.experiment import Trial, activation_scale, corpora, load_experiment
 from saematch.io import UsageError, read_json, save_sae
-from saematch.lm import Tokens, hidden_states, load_lm, load_text, random_lm, weights_sha256
+from saematch.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
 from saematch.match import match
 from saematch.paper import FIGURES, panels
 from saematch.run import claim, run
@@ -150,6 +150,23 @@ def test_what_does_not_belong_together_is_refused_before_any_forward_pass(lm, to
         evidence(lm, pair, tokens, LIMITS, batch=0)
 
 
+def test_what_was_not_measured_is_named(lm, tokens):
+    pair = {(0, 1): Pair(a := sae_of(lm, 0, 1), b := sae_of(lm, 1, 2), {"match": match(a, b, dead="keep")})}
+    found = evidence(lm, pair, tokens, LIMITS, loss=False)
+    for call, says in ((lambda: found.explained_variance((0, 1), "previus"), "'previus' was not measured.*previous"), (lambda: found.matching_score((0, 2), "match"), r"\(0, 2\) were not measured"),
+                       (lambda: found.delta_loss((0, 1), "match"), "loss=True"), (lambda: found.jaccard((0, 1), "greedy"), "'greedy' was not measured")):
+        with pytest.raises(UsageError, match=says):
+            call()
+
+
+def test_a_model_of_nan_is_called_damaged(tokens):
+    lm = load_lm(random_lm(tempfile.mkdtemp()), "cpu", torch.float64)
+    with torch.no_grad():
+        lm.state_dict()["blocks.1.mlp.W_in"].fill_(math.nan)
+    with pytest.raises(ValueError, match="hidden states of layer 2 are NaN"):
+        norm_limits(lm, tokens, [0, 2])
+
+
 def test_activation_scales_of_latents_that_are_active_in_two_directions(lm, tokens):
     a, b = (sae_of(lm, l, l, activation="abstopk", k=8) for l in (0, 1))
     f = a.encode(states(lm, tokens, 0))
@@ -171,6 +188,10 @@ def test_learning_leaves_activations_alone(lm, tokens):
 def test_p_values_are_exact_at_the_level():
     assert (benjamini_hochberg(p_values(torch.ones(19), torch.zeros(19))) <= 0.05).all()
     assert p_values(torch.tensor([1.0]), torch.zeros(1999)).item() == 1 / 2000
+    a = random_sae(8, 12)
+    for q in ("x", None, 0, 1.5):
+        with pytest.raises(ValueError, match="q is the false discovery rate"):
+            calibrate(a, a, q=q)
 
 
 def test_missing_weights_of_a_language_model_are_no_random_numbers(tmp_path):

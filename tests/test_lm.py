@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.lm import MODELS, TEXTS, Packaged, cache_folder, quiet, sha256, fetch, check_files, convert, hooked_llama, plain_llama, load_lm, random_lm, load_text, local_path, file_texts, hub_texts, Tokens, tokenize, norm_limits, weights_sha256, site, hidden_states
+from saematch.lm import MODELS, TEXTS, Packaged, cache_folder, quiet, sha256, fetch, check_files, convert, hooked_llama, plain_llama, whole_model, load_lm, random_lm, load_text, local_path, file_texts, hub_texts, Tokens, tokenize, norm_limits, weights_sha256, site, hidden_states
 
 
 import tempfile
