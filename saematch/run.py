@@ -127,7 +127,7 @@ def provenance(suite: Suite, layers: list, options: Options) -> dict:
                 weights_sha256={str(l): fingerprint(suite[l]) for l in layers},
                 versions={p: version(p) for p in ("saematch", "torch", "numpy", "scipy", "ortools")} | {"python": platform.python_version()})
 
-# %% ../nbs/08_run.ipynb #d9491deb
+# %% ../nbs/08_run.ipynb #7052d4e9
 def claim(
     out: str | Path,
     record: dict,  # provenance
@@ -148,15 +148,15 @@ def claim(
                              f"different: {', '.join(different)}); choose another folder with --out, or replace them with --overwrite")
         earlier = [v for v in [*there.get("earlier_versions", []), there.get("versions")] if v != record.get("versions")]
         record = record | (dict(earlier_versions=earlier) if earlier else {})
-    elif out.is_dir() and any(out.iterdir()) and not (out / "run.json").exists():
+    elif out.is_dir() and any(not p.match(".run.json.*.tmp") for p in out.iterdir()) and not (out / "run.json").exists():
         raise UsageError(f"{out} is not empty and holds no run; choose an empty or new folder with --out")
     if overwrite and (out / "run.json").is_file():
         for old in ("summary.json", "report.html", "paper.html", "pairs.parquet"):  # run.json stays until another replaces it: the folder is never nobody's
             (out / old).unlink(missing_ok=True)
         for old in ("matches", "figures", "evidence", "paper"):
             shutil.rmtree(out / old, ignore_errors=True)
-    if (out / "run.json").is_file():
-        sweep(out)  # only where the folder is a run's
+    if out.is_dir():
+        sweep(out)  # the folder is a run's, or was to become one
     with atomic(out / "run.json") as tmp:
         tmp.write_text(json.dumps(record, indent=1))
     return out

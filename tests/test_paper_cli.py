@@ -79,7 +79,7 @@ def test_a_run_with_an_evaluation_tells_and_draws(place, capsys):
     (("--text", "no/such/file"), 2, "no text 'no/such/file'"),
     (("--model", "no-such-model"), 2, "no language model 'no-such-model'"),
     (("--loss-documents", "9"), 2, "loss_documents not more than documents"),
-    (("--length", "100"), 1, "length must be between 3 and the model's context of 64"),
+    (("--length", "100"), 2, "length must be between 3 and the model's context of 64"),
 ])
 def test_wrong_input_is_said_before_the_work(place, capsys, change, code, told):
     asked = arguments(place)
