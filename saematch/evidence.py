@@ -178,12 +178,12 @@ def coactive(
         latents.append(torch.bincount(f_a.latent[both], minlength=f_a.width))
     return {k: torch.stack(v, dim=1).cpu() for k, v in found.items()} | {"latents/both": torch.stack(latents).cpu()}
 
-# %% ../nbs/06b_evidence.ipynb #18458763
+# %% ../nbs/06b_evidence.ipynb #34475c82
 def exchange_gain(
     pair: Pair,
     error: Float[Tensor, "tokens d"],  # of the copy: x_B - SAE_A(x_A)
     f: Active,  # of A
-    x_a: Float[Tensor, "tokens d_model"] | None = None,  # hidden states of A, needed if it normalises them
+    x_a: Float[Tensor, "tokens d_model"] | None = None,  # hidden states of A, needed if A or B normalises them
 ) -> Float[Tensor, " n"]:  # squared error saved over all tokens
     "By how much the squared error of the copy falls when one latent alone is exchanged for its partner in the pair's first match; NaN where unmatched."
     a, b, m = pair.a, pair.b, next(iter(pair.matches.values()))

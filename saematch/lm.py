@@ -375,9 +375,9 @@ def norm_limits(
         raise ValueError(f"hidden states of layer {wrong[0]} are NaN or infinite: the model is damaged, or its precision ({lm.cfg.dtype}) too low")
     return limits
 
-# %% ../nbs/05b_lm.ipynb #88a7ac18
+# %% ../nbs/05b_lm.ipynb #f437a3d1
 def weights_sha256(lm, samples: int = 4096) -> str:
-    "SHA-256 of names, shapes and evenly taken samples of a model's weights: who has the same one holds the same model, for all purposes but tampering."
+    "SHA-256 of names, shapes and evenly taken samples of a model's weights. It tells models apart; a change of single weights may fall between the samples."
     h = hashlib.sha256()
     for name, p in sorted(lm.state_dict().items()):
         h.update(f"{name}{list(p.shape)}".encode())

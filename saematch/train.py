@@ -236,7 +236,7 @@ def finished(record: dict, settings: dict, folder: Path) -> dict:
         raise UsageError(f"{folder} holds an SAE trained with {', '.join(other)}; choose another folder, or delete it")
     return record
 
-# %% ../nbs/90_train_suite.ipynb #0fc75e86
+# %% ../nbs/90_train_suite.ipynb #fc3f1c62
 def train_sae(
     states: States,
     layer: int,
@@ -260,7 +260,7 @@ def train_sae(
     folder, made = Path(folder), states.record["settings"]
     settings = dict(layer=layer, l0_coefficient=l0_coefficient, d_sae=d_sae, samples=samples, batch=batch, lr=lr, seed=seed,
                     dead_window=dead_window, held_out=held_out, dataset=dataset, model=made["model"], tokens=made["tokens"], context=made["shape"][1], rows=states.rows)
-    if (d_sae < 1, batch < 1, not 0 < held_out < 1) != (False, False, False):
+    if d_sae < 1 or batch < 1 or not 0 < held_out < 1:
         raise UsageError(f"d_sae={d_sae}, batch={batch}, held_out={held_out}: at least one latent and one state in a batch, and a share between 0 and 1")
     settings = json.loads(json.dumps(settings, default=lambda v: v.item()))  # numbers of NumPy would fail when it is written
     if (done := folder / "training.json").exists():
