@@ -222,7 +222,7 @@ def figure_7(t: Mapping) -> Panel:
                  f"folded leads by {lead:.1%} of the score and in {ahead} of {len(rows)} layer pairs. Layers {rows.layer_b.min()} to {rows.layer_b.max()} of this run say {'nothing' if rows.layer_b.min() >= 10 else 'little'} of a rise up to the tenth.",
                  ahead == len(rows), "folding ahead in every layer pair, by however little")
 
-# %% ../nbs/07e_paper.ipynb #bee92312
+# %% ../nbs/07e_paper.ipynb #b56582fd
 def figure_8(t: Mapping) -> Panel:
     starts = t["layers"][: max(1, len(t["layers"]) - 2)][:3]
     fig, ax = axes(len(starts), 3.6, sharey=True, squeeze=False)
@@ -245,7 +245,7 @@ def figure_8(t: Mapping) -> Panel:
 
     told = {s: course(s) for s in starts if len(at[s, "match"]) > 2}
     return Panel("8", "Do features persist, and does composition follow them?", fig, "Similarity declines gradually with distance and stays significant for about five layers; composition is close to the exact match nearby and diverges with distance.",
-                 "; ".join(f"From layer {s} the exact match goes from {a:.3f} to {b:.3f} at layer {at[s, 'match'].index[-1]} ({b / a - 1:+.0%}), composition is {two:.3f} lower after two steps and {end:.3f} at the end"
+                 ". ".join(f"From layer {s} the exact match goes from {a:.3f} to {b:.3f} at layer {at[s, 'match'].index[-1]} ({b / a - 1:+.0%}), composition is {two:.3f} lower after two steps and {end:.3f} at the end"
                            for s, (a, b, c, two, end) in told.items()) + f" (random {at[starts[0], 'random'].mean():.3f})." if told else "Too few layers.",
                  all(b < a and end > two and b > 2 * at[s, "random"].iloc[-1] for s, (a, b, c, two, end) in told.items()) if told else None,
                  "from every start, a lower score at the end that is more than twice chance, and a difference that grows")
@@ -301,14 +301,14 @@ def figure_11(t: Mapping) -> Panel:
                  f"Delta loss / explained variance: {tell}. Folded is {'better' if ev > ev_ and loss < loss_ else 'not better'} than unfolded (by {ev - ev_:.3f} and {loss_ - loss:.3f} nats); the copy of A's reconstruction is {'reached' if close else 'not reached'}.",
                  close and ev > ev_ and loss < loss_, "folded ahead of unfolded in both, and at most 0.1 nats and 0.1 of the variance behind the copy")
 
-# %% ../nbs/07e_paper.ipynb #7338df63
+# %% ../nbs/07e_paper.ipynb #db2fe585
 def figure_16(t: Mapping) -> Panel:
     quantiles = sorted({r for r in t["scores"].query("metric == 'delta loss'").route if r.startswith("quantile")}, key=lambda r: float(r.split()[1]))
     fig, ax = axes(2)
     for metric, a in zip(("delta loss", "explained variance"), ax):
         for i, route in enumerate([*quantiles, "match"]):
             rows = pick(t, metric, route)
-            a.plot(rows.layer_b, rows.value, ".-", color=f"C{i}" if route != "match" else "black", label="full match" if route == "match" else f"nearest {float(route.split()[1]):.0%} matched")
+            a.plot(rows.layer_b, rows.value, ".-", color="black" if route == "match" else ("C0", "C1", "C3", "C4", "C5")[i % 5], label="full match" if route == "match" else f"nearest {float(route.split()[1]):.0%} matched")
         lines(a, t, metric, ("previous", "random"))
         off_scale(a, t, metric, (*quantiles, "match", "previous", "random"))
     legend(fig, ax)
