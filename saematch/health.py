@@ -38,11 +38,11 @@ def dead(
         silent |= reach(sae, norm) <= sae.threshold
     return silent
 
-# %% ../nbs/02b_health.ipynb #d81a2e01
+# %% ../nbs/02b_health.ipynb #d13b64af
 def copies(Z: Float[Tensor, "n D"]) -> Int64[Tensor, " n"]:
     "A number for each row, the same for identical rows."
     weights = torch.randn(Z.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(Z.device)
-    key = torch.cat([(z.double() * weights).sum(1) for z in Z.split(1024)])
+    key = torch.cat([(z.double() * weights).sum(1) for z in Z.split(256)])
     key, order = key.sort(stable=True)
     same = key[1:] == key[:-1]
     at = same.nonzero()[:, 0]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.assign import SAMPLE, SPARE, ROUNDING, SMALLEST_TILE, SHARP, CALM, Assignment, inverted, pair_costs, lowest, check_claims, chance, verify, Stop, Costs, unit_of, matmul_precision, top_k, Soft, Groups, soft_pass, soft_edges, extend, anneal, first_prices, line_prices, lowest_of, Edges, solve_sparse, settle, on_edges, constraints, cheapest_cut, price_block, price_double, Search, memory_needed, check_room, check_descriptors, check_options, in_order, settle_ties, assign, attempt, finish
+from saematch.assign import SAMPLE, LOUD, WIDE, SPARE, ROUNDING, SMALLEST_TILE, SHARP, CALM, Assignment, inverted, pair_costs, gathered_costs, lowest, check_claims, chance, verify, Stop, Costs, unit_of, matmul_precision, top_k, Soft, Groups, soft_pass, soft_edges, extend, anneal, first_prices, line_prices, lowest_of, Edges, solve_sparse, settle, on_edges, constraints, cheapest_cut, rounded_down, list_above, list_cheap, price_block, price_double, Search, memory_needed, check_room, check_descriptors, check_options, in_order, settle_ties, assign, attempt, finish
 
 
 from dataclasses import replace
@@ -13,6 +13,7 @@ from fastcore.test import expect_fail
 from scipy.optimize import linear_sum_assignment
 from torch.testing import assert_close
 from saematch.cost import cost_matrix
+from saematch.int8 import int8_is_exact
 
 
 def test_top_k_is_topk_and_tiles_are_lower_bounds_of_the_costs():
@@ -25,6 +26,11 @@ def test_top_k_is_topk_and_tiles_are_lower_bounds_of_the_costs():
     true = c.exact(*(t.flatten() for t in torch.meshgrid(torch.arange(300), torch.arange(400), indexing="ij"))).view(300, 400)
     i, j = torch.meshgrid(torch.arange(300), torch.arange(400), indexing="ij")
     room = c.slack(i.flatten(), j.flatten(), torch.zeros(400, dtype=torch.float64)).view(300, 400)
+    if int8_is_exact():  # the same with 8 bits: lower by at most twice the bound of the rounding error, and never above
+        c8 = Costs(P, Q, int8=True)
+        rounded = torch.cat([c8.a[r, None] - z for r, z in ((r, z.double()) for r, z in c8.tiles(-c8.b, c8.gamma, bound=True))])
+        doubt = c8.doubt(i.flatten(), j.flatten()).view(300, 400)
+        assert (true - rounded >= -1e-6 * room.max()).all() and (true - rounded <= 2 * doubt + room).all() and (true - rounded).mean() > 0.5 * doubt.mean()
     assert (true - costs >= -1e-6 * room.max()).float().mean() == 1 and (true - costs <= room).all()
     assert_close(true, cost_matrix(P, Q)[c.rows][:, c.cols] * c.unit**2, rtol=1e-12, atol=1e-12)
     f"tile costs lie below the exact ones by {float((true - costs).mean()):.1e} on average, never above"

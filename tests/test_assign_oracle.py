@@ -109,6 +109,78 @@ def test_larger_than_the_candidate_lists(kind, n, m, reject):
         close(assign(X, Y, reject=reject), X, Y, "sqeuclidean", reject)
 
 
+eight_bits = pytest.mark.skipif(not engine.int8_is_exact(), reason="8-bit products of this processor overflow")
+
+
+@eight_bits
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(kind=st.sampled_from(KINDS), n=st.integers(1, 120), m=st.integers(1, 120), D=st.sampled_from((33, 64, 300)), seed=st.integers(0, 10**6),
+       scale=st.sampled_from((1e-6, 1.0, 1e6)), double=st.booleans(), keep=st.sampled_from((None, True, False)),
+       metric=st.sampled_from(("sqeuclidean", "sqeuclidean", "unsigned", "inner")), reject=st.sampled_from((None, None, 0.3)))
+def test_the_optimum_is_found_and_proven_with_8_bits(kind, n, m, D, seed, scale, double, keep, metric, reject):
+    X, Y = descriptors(kind, n, m, D, seed)
+    X, Y = ((Z.double() if double else Z) * scale for Z in (X, Y))
+    if reject is not None:
+        reject = reject * float(costs(X, Y, metric).abs().max())
+    close(assign(X, Y, metric=metric, reject=reject, keep=keep, int8=True), X, Y, metric, reject)
+
+
+@eight_bits
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n, m, reject, keep", [(600, 600, None, True), (700, 400, None, False), (500, 600, 0.2, None)])
+def test_8_bits_beyond_the_candidate_lists(kind, n, m, reject, keep):
+    X, Y = descriptors(kind, n, m, 200, seed=1)
+    reject = None if reject is None else reject * float(costs(X, Y, "sqeuclidean").max())
+    close(assign(X, Y, reject=reject, keep=keep, int8=True), X, Y, "sqeuclidean", reject)
+
+
+@eight_bits
+def test_8_bits_are_given_up_where_they_hide_too_much(monkeypatch):
+    "Rows that differ by far less than 8 bits can say, around many centres: nearly every pair of a cluster stays open."
+    g = torch.Generator().manual_seed(0)
+    centres = 3 * torch.randn(4, 300, generator=g)
+    X, Y = (centres.repeat(200, 1) + 1e-3 * torch.randn(800, 300, generator=g) for _ in range(2))
+    seen, give_up = [], engine.Costs.give_up_int8
+    monkeypatch.setattr(engine.Costs, "give_up_int8", lambda self: (seen.append(self.int8), give_up(self)))
+    a = assign(X, Y, int8=True)
+    assert seen == [True]
+    close(a, X, Y, "sqeuclidean", None)
+    assert assign(X, Y, int8=False).objective == pytest.approx(a.objective, rel=1e-9)
+
+
+@eight_bits
+@pytest.mark.parametrize("metric", ["sqeuclidean", "unsigned", "inner"])
+def test_8_bits_without_their_error_bound_would_prove_too_much(metric):
+    "Row prices a hair above the cheapest cost: a pass must see that, and sees it only because of the bound."
+    X, Y = descriptors("normal", 500, 500, 300, seed=0)
+    c = engine.Costs(X, Y, metric, int8=True)
+    c.fill()
+    v = torch.linspace(-0.1, 0.1, 500, dtype=torch.float64)
+    true = costs(X, Y, metric)[c.rows][:, c.cols] * c.unit**2
+    least = (true - v).amin(1)
+
+    def proves_too_much():
+        low, i, j, _ = engine.price_block(c, v, least + 1e-6)
+        low = torch.minimum(low, engine.lowest_of(c.n, i, c.exact(i, j) - v[j]))
+        return int((low > least + 1e-9).sum())
+
+    assert proves_too_much() == 0
+    c.side[0][:, :4] = 0
+    assert proves_too_much() > 10
+
+
+@pytest.mark.parametrize("machine", ["cannot", "can"])
+def test_8_bits_are_refused_where_they_would_be_wrong(monkeypatch, machine):
+    X, Y = descriptors("normal", 30, 30, 300, seed=0)
+    monkeypatch.setattr(engine, "int8_is_exact", lambda: machine == "can")
+    monkeypatch.setattr(engine, "int8_is_fast", lambda: False)
+    expected = assign(X, Y)
+    if machine == "cannot":
+        with pytest.raises(ValueError, match="no exact 8-bit products on this processor"):
+            assign(X, Y, int8=True)
+    assert expected.optimal
+
+
 # SciPy's own cases (scipy/optimize/tests/test_linear_assignment.py), as inner products with unit vectors
 @pytest.mark.parametrize("cost, expected", [
     ([[400, 150, 400], [400, 450, 600], [300, 225, 300]], [150, 400, 300]),
