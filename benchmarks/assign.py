@@ -86,24 +86,27 @@ def one(solver: str, file: str):
     from saematch.cost import pair_cost
 
     objective = float(pair_cost(data["X"], data["Y"], found.pop("index")).nansum())
-    print(json.dumps(dict(seconds=seconds, objective=objective, **found)))
+    print(json.dumps(dict(seconds=seconds, objective=objective, mib=peak(), **found)))
+
+
+def peak() -> float:
+    "Peak MiB of this process. Not ru_maxrss where it can be helped: that counts the parent from before the program was started."
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
 
 
 def process(solver: str, file: str, limit: float) -> dict:
     "What `one` prints, with the peak memory of its process; `failed` says why there is nothing."
-    code = subprocess.Popen([sys.executable, __file__, "--one", solver, file], stdout=subprocess.PIPE, text=True)
-    start = time.monotonic()
-    while True:
-        pid, status, usage = os.wait4(code.pid, os.WNOHANG)
-        if pid:
-            break
-        if time.monotonic() - start > limit:
-            code.kill()
-            os.wait4(code.pid, 0)
-            return dict(failed=f"over {limit:.0f} s")
-        time.sleep(0.02)
-    out = code.stdout.read().strip().splitlines()
-    return dict(json.loads(out[-1]), mib=usage.ru_maxrss / 1024) if status == 0 and out else dict(failed="crashed or out of memory")
+    try:
+        code = subprocess.run([sys.executable, __file__, "--one", solver, file], stdout=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return dict(failed=f"over {limit:.0f} s")
+    out = code.stdout.strip().splitlines()
+    return json.loads(out[-1]) if code.returncode == 0 and out else dict(failed="crashed or out of memory")
 
 
 def compare(case: str, n: int, solvers: list, runs: int, limit: float, folder: str) -> list:

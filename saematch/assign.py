@@ -1122,7 +1122,7 @@ def check_room(n: int, m: int, D: int, keep, device):
         advice = "leave out keep=True" if keep and memory_needed(n, m, D, False, SMALLEST_TILE) < have else "use float32 blocks of fewer columns, a part of the latents, or a larger machine"
         raise MemoryError(f"assigning {n:,} to {m:,} rows of {D:,} numbers needs {need / 2**30:,.1f} GiB, {'the GPU' if cuda else 'this machine'} has {have / 2**30:,.1f}; {advice}")
 
-# %% ../nbs/04_assign.ipynb #8ee64051
+# %% ../nbs/04_assign.ipynb #03aeb579
 def check_descriptors(X, Y):
     "Raise TypeError or ValueError unless X and Y are finite floating-point matrices with as many columns, on one device."
     for name, Z in (("X", X), ("Y", Y)):
@@ -1149,6 +1149,8 @@ def check_options(metric, reject, tol, time_limit, int8=None, device=torch.devic
     for name, value in (("tol", tol), ("time_limit", time_limit)):
         if (value is None and name == "tol") or (value is not None and not (number(value) and value > 0)):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if int8 not in (None, True, False):
+        raise ValueError(f"int8 must be True, False or None (where the processor is fast at it), not {int8!r}")
     if int8 and (device.type != "cpu" or not int8_is_exact()):
         raise ValueError(f"int8=True: torch has no exact 8-bit products on this {'processor' if device.type == 'cpu' else device.type + ' device'}; leave it out")
 

@@ -43,6 +43,7 @@ def test_bad_input_is_named():
     with expect_fail(ValueError, "at least one row"): assign(P[:0], Q)
     with expect_fail(TypeError, "X must be a floating-point torch tensor [rows, D], it is ndarray"): assign(P.numpy(), Q)
     with expect_fail(ValueError, "reject is the cost of leaving a row unmatched"): assign(P, Q, reject=float("nan"))
+    with expect_fail(ValueError, "int8 must be True, False or None"): assign(P, Q, int8="fast")
 
 
 def test_a_corrupted_certificate_is_rejected():
