@@ -82,11 +82,11 @@ def one(solver: str, file: str):
         found = solve(solver, data["X"], data["Y"])
     except RuntimeError as e:
         return print(json.dumps(dict(failed=str(e)[:60])))
-    seconds = time.perf_counter() - start
+    seconds, mib = time.perf_counter() - start, peak()
     from saematch.cost import pair_cost
 
     objective = float(pair_cost(data["X"], data["Y"], found.pop("index")).nansum())
-    print(json.dumps(dict(seconds=seconds, objective=objective, mib=peak(), **found)))
+    print(json.dumps(dict(seconds=seconds, objective=objective, mib=mib, **found)))
 
 
 def peak() -> float:

@@ -200,7 +200,7 @@ SMALLEST_TILE = 2**20  # entries: where a GPU has no room for this, give up
 class Stop(Exception):
     "The time is up."
 
-# %% ../nbs/04_assign.ipynb #601ac1c3
+# %% ../nbs/04_assign.ipynb #5558c05d
 class Costs:
     "The matrix of costs c_ij = a_i + b_j - gamma x_i.y_j of shuffled rows, in tiles. Nothing of size n x m is held unless `keep`."
 
@@ -219,13 +219,13 @@ class Costs:
         self.kappa = 4 * math.sqrt(self.D + 1) * self.eps
         self.noise = [torch.randn(k, SPARE, generator=g).to(self.device, self.dtype) * math.sqrt(self.eps) for k in (self.n, self.m)]
         self.loud = (sample - self.centre).square().mean(0).argsort(descending=True, stable=True)[:LOUD]
-        self.int8 = self.D > 32 and (self.D >= WIDE and self.device.type == "cpu" and int8_is_fast() if int8 is None else int8)
-        self.guard = (16 if self.int8 else 4) * self.eps
-        self.asked, self.kept, self.X, self.Y = keep, None, None, None
-        self.keep = self.roomy() if keep is None else keep
         (nx, px, sum_x), (ny, py, sum_y) = self.measure(X, self.rows), self.measure(Y, self.cols)
         self.a, self.b = (px, py) if metric == "inner" else (nx, ny)
         self.nx, self.ny = nx.sqrt(), ny.sqrt()
+        pays = WIDE <= self.D < 2**17 and self.device.type == "cpu" and int8_is_fast()
+        self.int8 = self.D > 32 and float(nx.max() + ny.max()) < 1e36 and (pays if int8 is None else int8)
+        self.guard, self.asked, self.kept, self.X, self.Y = (24 if self.int8 else 4) * self.eps, keep, None, None, None
+        self.keep = self.roomy() if keep is None else keep
         self.random = self.n * float(self.a.mean() + self.b.mean() - (not self.unsigned) * self.gamma * (sum_x @ sum_y) / self.n / self.m)
         self.ties = self.gamma * math.prod(float(t.norm(dim=1).max()) for t in self.noise)  # at most this they add
         self.tile = tile or (2**28 if X.device.type != "cpu" else 2**21 if self.keep or self.int8 else 2**23)
@@ -275,7 +275,7 @@ def fill(self: Costs):
     self.X = self.filled(X, self.rows, self.kappa * self.nx, self.noise[0])
     self.Y = self.filled(Y, self.cols, self.ny, self.noise[1])
 
-# %% ../nbs/04_assign.ipynb #41985ba1
+# %% ../nbs/04_assign.ipynb #091a6377
 @patch
 def double(self: Costs, Z, rows) -> Tensor:
     "Rows of given descriptors in float64, scaled and centred."
@@ -285,7 +285,7 @@ def double(self: Costs, Z, rows) -> Tensor:
 @patch
 def single(self: Costs, Z, rows) -> Tensor:
     "The same, each entry rounded once to float32."
-    if Z.dtype == torch.float64 or self.dtype == torch.float64:
+    if torch.float64 in (self.given[0].dtype, self.given[1].dtype, self.dtype):
         return self.double(Z, rows).to(self.dtype)
     return Z[rows].float().mul_(self.unit).sub_((self.centre * self.unit).float())
 
@@ -350,7 +350,7 @@ def sweep(self: Costs, at, m: int, make):
         self.tick(share)
         yield part, z
 
-# %% ../nbs/04_assign.ipynb #ee5ed95c
+# %% ../nbs/04_assign.ipynb #e9b697a0
 @patch
 def fine(self: Costs, w, alpha, p, ties, fast):
     "What fills tiles from products in float32 (float64 in few dimensions) of the columns p."
@@ -359,7 +359,8 @@ def fine(self: Costs, w, alpha, p, ties, fast):
     if self.kept is not None and not self.int8:
         def make(r, z, i):
             torch.add(w, self.kept[r][:, p], alpha=alpha, out=z)
-            return z.addmm_(self.noise[0][r], self.noise[1][p].T, alpha=alpha) if ties else z
+            with matmul_precision(False):
+                return z.addmm_(self.noise[0][r], self.noise[1][p].T, alpha=alpha) if ties else z
         return make
     if self.int8:
         (X, Y), row = self.given, lambda r: self.filled(X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])
@@ -408,7 +409,7 @@ def doubt(self: Costs, i, j) -> Float[Tensor, " k"]:
     "How much `bound` lowers the tile cost of a pair."
     return self.gamma * (self.side[0][i, :4] * self.side[1][j, :4]).sum(1).double() if self.int8 else torch.zeros(len(i), dtype=torch.float64, device=i.device)
 
-# %% ../nbs/04_assign.ipynb #ec4fee59
+# %% ../nbs/04_assign.ipynb #e2ab5117
 @patch
 def quiet(self: Costs, at, p):
     "What fills tiles with the 8-bit products of the rows `at` (in order) and the columns p, computed in pieces of 2^24 or as they were kept."
@@ -432,7 +433,8 @@ def coarse(self: Costs, w, alpha, at, p, ties, bound):
     side[:, 12] = w / alpha
 
     def add(r, z, columns, **scale):
-        return z.addmm_(self.side[0][r, columns], side[:, columns].T, **scale)
+        with matmul_precision(False):
+            return z.addmm_(self.side[0][r, columns], side[:, columns].T, **scale)
 
     def make(r, z, i):
         quiet(r, z, i)
@@ -639,7 +641,13 @@ class Edges:
         self.flat, order = self.flat[first], order[first]
         self.cost, self.exact = cost[order], exact[order]
 
-# %% ../nbs/04_assign.ipynb #0eebcbfe
+# %% ../nbs/04_assign.ipynb #ec2577f8
+@patch
+def keep_exact(self: Edges):
+    "Forget the pairs with costs from tiles."
+    self.flat, self.cost, self.exact = self.flat[self.exact], self.cost[self.exact], self.exact[self.exact]
+
+
 @patch
 def look_up(self: Edges, i, j) -> Float[Tensor, " k"]:
     "Exact costs of pairs: the known ones, and the others computed."
@@ -653,11 +661,13 @@ def look_up(self: Edges, i, j) -> Float[Tensor, " k"]:
 
 @patch
 def reduced(self: Edges, v, mate=None) -> tuple:
-    "(i, j, reduced cost, row minima) at prices v; pairs where rounding could matter, and matched ones, become exact first."
+    "(i, j, reduced cost, row minima) at prices v; pairs where rounding is likely to matter (with `mate`: could), and matched ones, become exact first."
     i, j = self.i, self.j
     rest = lambda: (lambda w: (w, lowest_of(self.c.n, i, w, self.start)))(self.cost - v[j])
     w, u = rest()
-    slack, own = 2 * self.c.slack(i, j, v), (False if mate is None else mate[i] == j)
+    slack, own = 2 * self.c.slack(i, j, v), False
+    if mate is not None:
+        slack, own = torch.maximum(slack, self.c.doubt(i, j)), mate[i] == j
     while (rough := ~self.exact & ((w - u[i] < slack) | own)).any():
         self.cost[rough] = self.c.exact(i[rough], j[rough])
         self.exact |= rough
@@ -688,15 +698,15 @@ def solve_sparse(n, m, i, j, w, stay=None, spare=None) -> Int64[Tensor, " n"]:
     mate = torch.tensor([solver.right_mate(row) for row in range(n)], device=i.device)
     return torch.where(mate < m, mate, -1)
 
-# %% ../nbs/04_assign.ipynb #aff50b0e
+# %% ../nbs/04_assign.ipynb #e26cff9a
 def settle(nodes: int, source, target, length, dense: bool, deadline: float = math.inf, most: int = 20_000) -> Float[Tensor, " nodes"]:
     """The largest p <= 0 with p[target] <= p[source] + length on every arc; exact, as lengths are whole numbers.
 
     After `most` sweeps it returns what it has: any prices give a valid bound, if a worse one.
     """
-    p, live = torch.zeros(nodes, dtype=torch.float64, device=length.device), torch.arange(nodes, device=length.device)
+    p, live, dense = torch.zeros(nodes, dtype=torch.float64, device=length.device), torch.arange(nodes, device=length.device), dense or nodes >= 2**21
     if not dense:  # arcs by source, then length: as p <= 0, only those shorter than -p[source] can matter
-        key, order = ((source << 42) + length.long() + 2**41).sort()
+        key, order = ((source << 42) + length.clamp(-(2**41), 2**41 - 1).long() + 2**41).sort()
         target, length, begin = target[order], length[order], torch.searchsorted(key, live << 42)
         mark = torch.zeros(nodes, dtype=torch.bool, device=length.device)
     for sweep in range(most):
@@ -814,7 +824,7 @@ def list_cheap(z, price, spare: float, k: int, most: int) -> tuple:
     least[crowd] = -math.inf if some.shape[1] == z.shape[1] else some[:, -1]
     return p, q, torch.cat([value, some.flatten()]), least.double()
 
-# %% ../nbs/04_assign.ipynb #ee3a3efd
+# %% ../nbs/04_assign.ipynb #d37f63e0
 def price_block(c: Costs, v, u, rows=None, cols=None, k=8, sharp=False, spare=0.0) -> tuple:
     """Pairs of rows x cols with c_ij - v_j < u_i by the tiles' lower bounds.
 
@@ -825,9 +835,8 @@ def price_block(c: Costs, v, u, rows=None, cols=None, k=8, sharp=False, spare=0.
     at = torch.arange(c.n, device=c.device) if rows is None else rows
     w, a, top, found = w - b + c.guard * (w.abs() + b.abs() + ny.square()), c.a[at] - c.guard * (c.a[at].abs() + c.nx[at].square()), u[at], []
     for r, z in c.tiles(w, c.gamma, rows, cols, bound=True, sharp=sharp):
-        if spare is None:
-            least = a[r] - z.topk(min(k, z.shape[1]), 1).values[:, -1].double()
-            spare = max(float((least - top[r]).quantile(0.3)), 0.0)
+        if spare is None:  # from a few rows; a GPU lists k in any case
+            spare = 0.0 if z.is_cuda else max(float((a[r] - top[r])[:128].sub(top_k(z[:128], k)[0][:, -1]).quantile(0.3)), 0.0)
         p, q, value, least = list_cheap(z, a[r] - top[r], spare, k, 128 if c.int8 and not sharp else 2 * k)
         p = p + r.start
         found.append((p, q, a[p] - value.double(), a[r] - least))
@@ -837,22 +846,7 @@ def price_block(c: Costs, v, u, rows=None, cols=None, k=8, sharp=False, spare=0.
     rest = x, y, (least + v[j])[~cheap] + (0 if sharp else c.doubt(x, y))
     return low, i[cheap], j[cheap], rest
 
-# %% ../nbs/04_assign.ipynb #2447762a
-def price_double(c: Costs, v, rows, k=16) -> tuple:
-    "(minimum of c_ij - v_j, i, j of the k smallest) of the given rows, from float64 tiles."
-    (X, Y), low, found, w = c.given, [], [], v - c.b
-    error = 16 * math.sqrt(c.D) * 2.0**-53 * (c.gamma * c.nx * c.ny.max() + c.a.abs() + float(w.abs().max()))
-    for part in rows.split(max(1, c.tile // 4 // c.m)):
-        x = c.double(X, c.rows[part])
-        z = torch.cat([x @ c.double(Y, c.cols[q]).T for q in torch.arange(c.m, device=c.device).split(1024)], 1)
-        z = (z.abs_() if c.unsigned else z).mul_(c.gamma).add_(w)
-        c.passes += z.numel() / c.n / c.m
-        if time.monotonic() > c.deadline:
-            raise Stop
-        value, j = top_k(z, k)
-        low.append(c.a[part] - value[:, 0] - error[part])
-        found.append((part[:, None].expand_as(j).flatten(), j.flatten()))
-    return torch.cat(low), *(torch.cat(t) for t in zip(*found))
+# %% ../nbs/04_assign.ipynb #5d9bae08
 def price_double(c: Costs, v, rows, k=16) -> tuple:
     "(minimum of c_ij - v_j, i, j of the k smallest) of the given rows, from float64 tiles."
     (X, Y), low, found, w = c.given, [], [], v - c.b
@@ -987,7 +981,7 @@ def price(self: Search, v, u, everything: bool) -> tuple:
     self.edges.add(*(torch.cat(t) for t in zip(*others)), *found)
     return low, *shares
 
-# %% ../nbs/04_assign.ipynb #022f66e5
+# %% ../nbs/04_assign.ipynb #e3330c6a
 @patch
 def tighten(self: Search, v, u, low, i, j) -> tuple:
     "(row prices from the exact costs of the pairs found, those pairs, their costs); float32, then float64 for rows that rounding holds back."
@@ -997,6 +991,8 @@ def tighten(self: Search, v, u, low, i, j) -> tuple:
     if self.c.int8 and len(stuck):
         if len(stuck) > self.c.n // 4:
             self.c.give_up_int8()
+            self.edges.keep_exact()
+            self.floor = None  # it knew of all edges
         low[stuck], p, q, _ = price_block(self.c, v, u, stuck, k=16, sharp=True)
         i, j, cost = torch.cat([i, p]), torch.cat([j, q]), torch.cat([cost, self.edges.look_up(p, q)])
         exact, stuck = held()
@@ -1068,7 +1064,7 @@ def repair(self: Search, T: float):
     self.floor = None
     self.note("soft passes")
 
-# %% ../nbs/04_assign.ipynb #ccb6d9ee
+# %% ../nbs/04_assign.ipynb #0e3906c7
 @patch
 def give_up_int8(self: Costs):
     "From here on products in float32: rounding to 8 bits hides too much."
@@ -1084,7 +1080,9 @@ def hold(self: Costs):
         return
     if self.int8:
         self.fill()
-        every, small = slice(0, self.n), float(self.X.norm.max() * self.Y.norm.max()) < 6e4  # within float16
+        every, small = slice(0, self.n), math.prod(float((Z.norm + Z.error).max()) for Z in (self.X, self.Y)) < 6e4  # within float16
+        if not small and self.asked is None:
+            return
         kept = torch.empty(self.n, self.m, dtype=torch.float16 if small else torch.float32)
         for r, z in self.sweep(every, self.m, self.quiet(every, slice(0, self.m))):
             kept[r].copy_(z)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int8, Int32
 from torch import Tensor
 
-# %% ../nbs/03b_int8.ipynb #30c67799
+# %% ../nbs/03b_int8.ipynb #524691dd
 @dataclass
 class Int8Rows:
     "Rows x, each rounded to `unit` times whole numbers q. Lengths in float32, rounded up: `norm` >= |x|, `error` >= |x - unit q|."
@@ -31,7 +31,7 @@ class Int8Rows:
 
     def without(self) -> "Int8Rows":
         "The lengths alone."
-        return replace(self, q=self.q[:, :0])
+        return replace(self, q=self.q[:, :0].clone())
 
 
 def quantize(Z: Float[Tensor, "n D"]) -> Int8Rows:
@@ -66,14 +66,17 @@ def margin(A: Int8Rows, B: Int8Rows) -> tuple:
     "((p, e), (q, r)): no product of rows i and j is further than `p[i] * q[j] + e[i] * r[j]` from that of the rounded rows."
     return (A.norm + A.error, A.error), (B.error, B.norm)
 
-# %% ../nbs/03b_int8.ipynb #8d94b32d
+# %% ../nbs/03b_int8.ipynb #b9098072
 @cache
 def int8_is_exact() -> bool:
     "Whether torch multiplies matrices of 8-bit integers on this CPU without overflow."
-    q = torch.full((64, 256), 127, dtype=torch.int8)
-    q[::2, ::3], q[1::4] = -127, -127
+    exact = True
     try:
-        return torch.equal(torch._int_mm(q, q.T).long(), q.long() @ q.long().T)
+        for n, m, D in ((64, 64, 256), (1, 64, 577), (64, 1, 577), (100, 1000, 1153)):
+            q = torch.full((max(n, m), D), 127, dtype=torch.int8)
+            q[::2, ::3], q[1::4] = -127, -127
+            exact &= torch.equal(torch._int_mm(q[:n], q[:m].T).long(), (q[:n].double() @ q[:m].double().T).long())
+        return exact
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
 

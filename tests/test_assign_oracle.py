@@ -150,11 +150,16 @@ def test_8_bits_are_given_up_where_they_hide_too_much(monkeypatch):
 
 @eight_bits
 @pytest.mark.parametrize("metric", ["sqeuclidean", "unsigned", "inner"])
-def test_8_bits_without_their_error_bound_would_prove_too_much(metric):
+@pytest.mark.parametrize("keep", [True, False])
+def test_8_bits_without_their_error_bound_would_prove_too_much(metric, keep):
     "Row prices a hair above the cheapest cost: a pass must see that, and sees it only because of the bound."
     X, Y = descriptors("normal", 500, 500, 300, seed=0)
-    c = engine.Costs(X, Y, metric, int8=True)
+    X[:5] *= 1e-4
+    X[5:9] *= 200
+    c = engine.Costs(X, Y, metric, keep=keep, int8=True)
     c.fill()
+    c.hold()
+    assert (c.kept is not None) == keep
     v = torch.linspace(-0.1, 0.1, 500, dtype=torch.float64)
     true = costs(X, Y, metric)[c.rows][:, c.cols] * c.unit**2
     least = (true - v).amin(1)
@@ -167,6 +172,26 @@ def test_8_bits_without_their_error_bound_would_prove_too_much(metric):
     assert proves_too_much() == 0
     c.side[0][:, :4] = 0
     assert proves_too_much() > 10
+
+
+@eight_bits
+@pytest.mark.parametrize("why", ["precision of the caller", "mixed types", "too long for float16", "too long for float32", "very many columns"])
+def test_8_bits_in_corners(monkeypatch, why):
+    X, Y = descriptors("normal", 300, 300, 140_000 if why == "very many columns" else 300, seed=0)
+    if why == "very many columns":
+        X, Y = X[:20], Y[:20]
+    elif why == "mixed types":
+        X, Y = X + 1e4, Y.double() + 1e4
+    elif why.startswith("too long"):
+        X[:3], Y[:3] = X[:3] * (1e3 if "float16" in why else 1e20), Y[:3] * 1e3
+    before = torch.get_float32_matmul_precision()
+    try:
+        if why == "precision of the caller":
+            torch.set_float32_matmul_precision("medium")
+        a = assign(X, Y, int8=None if why == "very many columns" else True)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    close(a, X, Y, "sqeuclidean", None)
 
 
 @pytest.mark.parametrize("machine", ["cannot", "can"])
