@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saematch.assign import SAMPLE, LOUD, WIDE, SPARE, ROUNDING, SMALLEST_TILE, SHARP, CALM, Assignment, inverted, pair_costs, gathered_costs, lowest, check_claims, chance, verify, Stop, Costs, unit_of, matmul_precision, top_k, Soft, Groups, soft_pass, soft_edges, extend, anneal, first_prices, line_prices, lowest_of, Edges, solve_sparse, settle, on_edges, constraints, cheapest_cut, rounded_down, list_above, list_cheap, price_block, price_double, Search, memory_needed, check_room, check_descriptors, check_options, in_order, settle_ties, assign, attempt, finish
+from saematch.assign import SAMPLE, LOUD, WIDE, SPARE, BOUND, PRICE, RANDOM, CROWD, ROUNDING, SMALLEST_TILE, SHARP, CALM, Assignment, inverted, pair_costs, gathered_costs, lowest, check_claims, chance, verify, Stop, Costs, unit_of, matmul_precision, top_k, Soft, Groups, soft_pass, soft_edges, extend, anneal, first_prices, line_prices, lowest_of, Edges, solve_sparse, settle, on_edges, constraints, cheapest_cut, rounded_down, list_above, list_cheap, price_block, price_double, Search, memory_needed, check_room, check_descriptors, check_options, in_order, settle_ties, assign, attempt, finish
 
 
 from dataclasses import replace

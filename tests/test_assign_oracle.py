@@ -170,7 +170,7 @@ def test_8_bits_without_their_error_bound_would_prove_too_much(metric, keep):
         return int((low > least + 1e-9).sum())
 
     assert proves_too_much() == 0
-    c.side[0][:, :4] = 0
+    c.side[0][:, : engine.BOUND] = 0
     assert proves_too_much() > 10
 
 
