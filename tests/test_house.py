@@ -4,6 +4,7 @@ import filecmp
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -55,15 +56,45 @@ def test_what_is_generated_is_what_the_notebooks_say(tmp_path):
     assert compared > 30
 
 
+def imported(module, root):  # "a.b" -> names of modules of the package rooted at `root`, wherever the import stands
+    "Modules of the package that a module imports, relative imports (which nbdev writes) among them."
+    package, path, found = root.name, root.joinpath(*module.split(".")).with_suffix(".py"), set()
+    is_module = lambda name: name and (root.joinpath(*name.split(".")).with_suffix(".py").exists())
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name.removeprefix(f"{package}.") for a in node.names if a.name.startswith(f"{package}.")}
+        if isinstance(node, ast.ImportFrom):
+            assert not any(a.name == "*" for a in node.names), f"{module} star-imports"
+            name = node.module or ""
+            if node.level:
+                above = module.split(".")[: -node.level] if node.level <= module.count(".") else []
+                base = ".".join([*above, *filter(None, [name])])
+            elif name == package or name.startswith(f"{package}."):
+                base = name[len(package) + 1:]
+            else:
+                continue
+            found |= {base} if is_module(base) else {n for a in node.names if is_module(n := f"{base}.{a.name}".lstrip("."))}
+    return found
+
+
+def climbing(order, root):
+    "(module, what it imports although that is not below it) for each import that climbs."
+    return [(name, used) for k, name in enumerate(order) for used in sorted(imported(name, root)) if used not in order[:k]]
+
+
 def test_a_module_imports_only_lower_ones():
     order = [module_of(nb) for nb in MODULES]
-    for k, name in enumerate(order):
-        tree = ast.parse((ROOT / "saematch" / f"{name}.py").read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saematch"):
-                used = [node.module.split(".")[1]] if "." in node.module else [a.name for a in node.names if a.name in order]
-                assert all(order.index(u) < k for u in used), f"{name} imports {used}, which is not below it"
-            assert not (isinstance(node, ast.ImportFrom) and any(a.name == "*" for a in node.names)), f"{name} star-imports"
+    assert sum(len(imported(name, ROOT / "saematch")) for name in order) > 60, "relative imports are not seen"
+    assert not (wrong := climbing(order, ROOT / "saematch")), f"{wrong}: imported, but not below"
+
+
+@pytest.mark.parametrize("line", ["from .run import run", "from . import run", "from saematch.run import run", "import saematch.run", "def f():\n    from .run import run"])
+def test_a_climbing_import_is_caught(tmp_path, line):
+    root = tmp_path / "saematch"
+    shutil.copytree(ROOT / "saematch", root, ignore=shutil.ignore_patterns("suites", "text", "__pycache__"))
+    with open(root / "sae.py", "a") as f:
+        f.write(f"\n{line}\n")
+    assert climbing([module_of(nb) for nb in MODULES], root) == [("sae", "run")]
 
 
 def test_the_public_surface():
