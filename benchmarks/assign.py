@@ -32,13 +32,13 @@ def solve(solver: str, X, Y) -> dict:
 
         a = assign(X, Y, keep=False if solver == "assign-stream" else None)
         return dict(index=a.index, gap=a.gap / a.scale, passes=a.history[-1]["passes"])
-    from saematch.cost import cost_matrix
+    from saematch.lap.metric import cost_matrix
 
     if solver == "knn":
         return dict(index=knn(X, Y))
     cost = cost_matrix(X, Y)
     if solver == "scipy":
-        from saematch.match import dense
+        from saematch.matching.match import dense
 
         return dict(index=dense(cost))
     import lap
@@ -57,7 +57,7 @@ def knn(X, Y, k: int = 16):
     import torch
     from ortools.graph.python import linear_sum_assignment as lsa
 
-    from saematch.cost import cost_matrix
+    from saematch.lap.metric import cost_matrix
 
     cost = cost_matrix(X, Y).float()
     n, m = cost.shape
@@ -83,7 +83,7 @@ def one(solver: str, file: str):
     except RuntimeError as e:
         return print(json.dumps(dict(failed=str(e)[:60])))
     seconds, mib = time.perf_counter() - start, peak()
-    from saematch.cost import pair_cost
+    from saematch.lap.metric import pair_cost
 
     objective = float(pair_cost(data["X"], data["Y"], found.pop("index")).nansum())
     print(json.dumps(dict(seconds=seconds, objective=objective, mib=mib, **found)))

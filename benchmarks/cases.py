@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import saematch
-from saematch.cost import descriptors as sae_descriptors
-from saematch.sae import planted, random_sae
+from saematch.matching.descriptors import descriptors as sae_descriptors
+from saematch.saes.sae import planted, random_sae
 
 DATA = Path(__file__).resolve().parent.parent / "nbs" / "data"
 

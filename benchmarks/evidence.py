@@ -17,8 +17,8 @@ def one(documents, n_layers, losses):
     import torch
 
     from saematch import load_suite, match
-    from saematch.evidence import Pair, measure, merge, norm_limits
-    from saematch.lm import TEXTS, load_lm, load_text, tokenize
+    from saematch.judging.evidence import Pair, measure, merge, norm_limits
+    from saematch.model.lm import TEXTS, load_lm, load_text, tokenize
 
     lm, suite = load_lm(), load_suite("smollm2-135m-resid")
     layers = suite.layers[:n_layers]

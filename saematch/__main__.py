@@ -1,6 +1,6 @@
 """`python -m saematch` is the `saematch` command."""
 import sys
 
-from .cli import main
+from .studies.cli import main
 
 sys.exit(main())

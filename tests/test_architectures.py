@@ -9,9 +9,9 @@ from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
 
 from saematch import SAE, fold, load_sae, match, permute, planted, random_sae, save_sae
-from saematch.architecture import ARCHITECTURES
-from saematch.cost import transport
-from saematch.sae import SCALES, rescale
+from saematch.saes.architecture import ARCHITECTURES
+from saematch.matching.descriptors import transport
+from saematch.saes.sae import SCALES, rescale
 
 sae_lens = pytest.importorskip("sae_lens")
 
@@ -181,7 +181,7 @@ def test_a_crosscoder_gives_matching_a_known_answer(tmp_path):
     "Decoder rows of one latent resemble each other between layers; matching the layers finds it again, though shuffled."
     from safetensors.torch import save_file
 
-    from saematch.io import load_crosscoder
+    from saematch.saes.files import load_crosscoder
 
     g, n, d = torch.Generator().manual_seed(0), 80, 24
     base = torch.randn(n, 1, d, generator=g)
@@ -201,9 +201,9 @@ def flipped(sae, seed):
 
 
 def test_a_run_judges_abstopk_latents_up_to_their_sign(tmp_path):
-    from saematch.evaluate import weight_mse
-    from saematch.report import decoder_cosine
-    from saematch.run import run
+    from saematch.judging.weights import weight_mse
+    from saematch.studies.report import decoder_cosine
+    from saematch.studies.run import run
 
     a = random_sae(16, 40, activation="abstopk", k=4)
     b = flipped(permute(a, torch.randperm(40, generator=torch.Generator().manual_seed(1))), 2)
@@ -216,7 +216,7 @@ def test_a_run_judges_abstopk_latents_up_to_their_sign(tmp_path):
 
 
 def test_gated_saes_with_zero_thresholds_are_matched_and_run(tmp_path):
-    from saematch.run import run
+    from saematch.studies.run import run
 
     a = SAE.from_saelens(theirs("gated"))
     assert 0 < (a.threshold == 0).sum() < a.d_sae
@@ -233,7 +233,7 @@ def test_gated_saes_with_zero_thresholds_are_matched_and_run(tmp_path):
 def test_a_run_leaves_out_dead_latents_and_warns_of_them_once_a_layer(tmp_path):
     import warnings
 
-    from saematch.run import run
+    from saematch.studies.run import run
 
     a = random_sae(8, 30)
     a = replace(a, W_dec=a.W_dec.index_fill(0, torch.tensor([4, 9]), 0))
@@ -247,7 +247,7 @@ def test_a_run_leaves_out_dead_latents_and_warns_of_them_once_a_layer(tmp_path):
 
 
 def test_select_below_k_and_unreadable_crosscoders_and_rules():
-    from saematch.architecture import crosscoder, from_tensors
+    from saematch.saes.architecture import crosscoder, from_tensors
 
     few = random_sae(8, 20, activation="topk", k=8).select(torch.arange(4))
     assert (few.k, few.d_sae) == (4, 4) and few.encode(torch.randn(3, 8, dtype=torch.float64)).shape == (3, 4)
@@ -335,7 +335,7 @@ def test_a_pair_that_normalises_differently_is_warned_of():
     ("topk", dict(b_enc=torch.ones(1)), r"b_enc must have shape \[24\] to fit W_enc \[10, 24\], it has \[1\]"),
 ])
 def test_damage_that_arithmetic_would_hide_is_refused(architecture, change, message):
-    from saematch.architecture import from_tensors
+    from saematch.saes.architecture import from_tensors
 
     g = torch.Generator().manual_seed(0)
     shapes = dict(W_enc=(10, 24), W_dec=(24, 10), b_dec=(10,), topk_threshold=())

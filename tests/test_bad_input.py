@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from saematch import SAE, Match, descriptors, fold, load_sae, load_suite, match, permute, planted, random_sae, rescale, save_sae
-from saematch.io import UnknownName, UsageError, by_layer, layer_of
+from saematch.ground import UnknownName, UsageError
+from saematch.saes.files import by_layer, layer_of
 
 sae = random_sae(6, 9)
 

@@ -7,11 +7,14 @@ from scipy.stats import false_discovery_control, kstest
 from torch.testing import assert_close
 
 from saematch import SAE, Match, compose, load_suite, match, planted, random_sae
-from saematch.assign import assign
-from saematch.calibrate import (NULLS, SCORES, alternatives, benjamini_hochberg, calibrate, neighbours, null, null_scores, p_values, pair_scores, planted_from,
-                                precision_recall, principal_axes)
-from saematch.cost import cost_matrix, descriptors
-from saematch.match import METHODS
+from saematch.lap.assign import assign
+from saematch.judging.calibrate import (
+    NULLS, SCORES, alternatives, benjamini_hochberg, calibrate, neighbours, null, null_scores, p_values,
+    pair_scores, planted_from, precision_recall, principal_axes
+)
+from saematch.lap.metric import cost_matrix
+from saematch.matching.descriptors import descriptors
+from saematch.matching.match import METHODS
 
 
 def whole(C, index, x=None, y=None):
@@ -227,7 +230,7 @@ def test_on_latents_of_a_real_sae_the_defaults_hold_the_level_and_rotation_does_
             for kind in (None, "rotation", "signs"):
                 said.setdefault((kind, score), []).append(precision_recall(c.by(score).match(kind).index, truth))
     fdr = {k: np.mean([x["fdp"] for x in v]) for k, v in said.items()}
-    assert fdr["rotation", "cosine"] > 0.2, "the negative finding that 06c_calibrate tells of"
+    assert fdr["rotation", "cosine"] > 0.2, "the negative finding that judging/03_calibrate tells of"
     assert max(fdr[None, s] for s in ("margin", "slack")) <= 0.05 and max(v for (k, _), v in fdr.items() if k != "rotation") <= 0.1
     assert min(x["recall"] for v in said.values() for x in v) > 0.9
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from saematch import planted, random_sae, save_sae
-from saematch.cli import main
-from saematch.io import UsageError
-from saematch.match import Match
-from saematch.run import run
+from saematch.studies.cli import main
+from saematch.ground import UsageError
+from saematch.matching.match import Match
+from saematch.studies.run import run
 
 SAEMATCH = [sys.executable, "-m", "saematch"]
 

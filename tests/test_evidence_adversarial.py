@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-from saematch import experiment as E
-from saematch.calibrate import benjamini_hochberg, calibrate, p_values
-from saematch.evidence import Active, Pair, check_evidence, error_sums, evidence, exchange_gain, loss_from, matching_score
-from saematch.experiment import Trial, activation_scale, corpora, load_experiment
-from saematch.io import UsageError, read_json, save_sae
-from saematch.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
-from saematch.match import match
-from saematch.paper import FIGURES, panels
-from saematch.run import claim, run
-from saematch.sae import random_sae
+from saematch.studies import trial as E
+from saematch.judging.calibrate import benjamini_hochberg, calibrate, p_values
+from saematch.judging.evidence import Active, Pair, check_evidence, error_sums, evidence, exchange_gain, loss_from, matching_score
+from saematch.studies.trial import Trial, activation_scale, corpora, load_experiment
+from saematch.ground import UsageError, read_json
+from saematch.saes.files import save_sae
+from saematch.model.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
+from saematch.matching.match import match
+from saematch.studies.paper import FIGURES, panels
+from saematch.studies.run import claim, run
+from saematch.saes.sae import random_sae
 
 LIMITS = {l: 1e9 for l in range(4)}
 
@@ -303,7 +304,7 @@ def test_overwriting_never_leaves_a_folder_of_nobody(tmp_path, monkeypatch):
     run(suite_in(tmp_path / "suite"), out=tmp_path / "out", layers="0-1", progress=False)
     (tmp_path / "out" / "paper.html").write_text("of the old run")
     record = json.loads((tmp_path / "out" / "run.json").read_text())
-    import saematch.run as R
+    import saematch.studies.run as R
 
     def killed(*args, **how):
         raise KeyboardInterrupt
@@ -317,7 +318,7 @@ def test_overwriting_never_leaves_a_folder_of_nobody(tmp_path, monkeypatch):
 
 
 def test_figures_of_silent_saes_say_so():
-    from saematch.paper import load_run
+    from saematch.studies.paper import load_run
     tables = load_run(Path(__file__).parent.parent / "nbs" / "data" / "paper")
     silent = tables | dict(latents=tables["latents"].assign(active_a=0, both=0), scores=tables["scores"].assign(value=lambda s: s.value.where(s.metric != "matching score")))
     found = panels(silent)
@@ -326,7 +327,7 @@ def test_figures_of_silent_saes_say_so():
 
 
 def test_disk_space_is_claimed_before_it_is_written(tmp_path, monkeypatch):
-    import saematch.train as T
+    import saematch.making.train as T
     monkeypatch.setattr(os, "posix_fallocate", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     (tmp_path / "layer_0.npy").write_bytes(b"0" * 10)
     with pytest.raises(OSError, match=r"cannot write .*layer_0.npy \(10 bytes\).*free some space"):
@@ -334,7 +335,7 @@ def test_disk_space_is_claimed_before_it_is_written(tmp_path, monkeypatch):
 
 
 def test_settings_of_training_are_checked_and_survive_numpy(tmp_path):
-    import saematch.train as T
+    import saematch.making.train as T
     rows = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float16)
     np.save(tmp_path / "layer_0.npy", rows)
     record = dict(settings=dict(model="toy", tokens="0", shape=[4, 100], layers=[0]), rows=400, sequences=4, left_out={})

@@ -15,8 +15,9 @@ import pytest
 import saematch
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-MODULES = [nb for nb in NOTEBOOKS if re.match(r"0\d", nb.name)]
+FLOORS = ("", "lap", "saes", "matching", "model", "judging", "studies", "making")  # from the ground up
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+MODULES = [nb for floor in FLOORS for nb in sorted((ROOT / "nbs" / floor).glob("[0-9]*.ipynb"))]
 
 
 def cells(nb, kind=None):
@@ -28,13 +29,13 @@ def source(cell):
 
 
 def module_of(nb):
-    found = [m[1] for c in cells(nb, "code") if (m := re.match(r"#\| default_exp (\w+)", source(c)))]
+    found = [m[1] for c in cells(nb, "code") if (m := re.match(r"#\| default_exp ([\w.]+)", source(c)))]
     assert len(found) == 1, f"{nb.name} must name its module once"
     return found[0]
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_the_notebook_runs_from_top_to_bottom(nb):
     code = f"import sys; from pathlib import Path; from nbdev.test import test_nb; sys.exit(not test_nb(Path({str(nb)!r}), ['slow', 'gpu', 'lm'])[0])"
     env = {**os.environ, "MPLBACKEND": "agg"}
@@ -47,8 +48,8 @@ def test_what_is_generated_is_what_the_notebooks_say(tmp_path):
     done = subprocess.run([sys.executable, ROOT / "tools" / "build.py", "--into", tmp_path / "house"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     compared = 0
-    for folder, pattern in (("saematch", "*.py"), ("tests", "*.py"), ("nbs", "*.ipynb"), ("nbs/images", "*"), (".", "README.md")):
-        ours, built = ({p.name for p in (base / folder).glob(pattern)} for base in (ROOT, tmp_path / "house"))
+    for folder, pattern in (("saematch", "**/*.py"), ("tests", "*.py"), ("nbs", "**/*.ipynb"), ("nbs/images", "*"), (".", "README.md")):
+        ours, built = ({p.relative_to(base / folder).as_posix() for p in (base / folder).glob(pattern)} for base in (ROOT, tmp_path / "house"))
         assert ours == built, f"{folder}: only here {ours - built}, only rebuilt {built - ours}; run tools/build.py"
         for name in ours:
             assert filecmp.cmp(ROOT / folder / name, tmp_path / "house" / folder / name, shallow=False), f"{folder}/{name} differs from its notebook; run tools/build.py"
@@ -88,13 +89,14 @@ def test_a_module_imports_only_lower_ones():
     assert not (wrong := climbing(order, ROOT / "saematch")), f"{wrong}: imported, but not below"
 
 
-@pytest.mark.parametrize("line", ["from .run import run", "from . import run", "from saematch.run import run", "import saematch.run", "def f():\n    from .run import run"])
+@pytest.mark.parametrize("line", ["from ..studies.run import run", "from ..studies import run", "from saematch.studies.run import run", "import saematch.studies.run",
+                                  "def f():\n    from ..studies.run import run"])
 def test_a_climbing_import_is_caught(tmp_path, line):
     root = tmp_path / "saematch"
     shutil.copytree(ROOT / "saematch", root, ignore=shutil.ignore_patterns("suites", "text", "__pycache__"))
-    with open(root / "sae.py", "a") as f:
+    with open(root / "saes" / "sae.py", "a") as f:
         f.write(f"\n{line}\n")
-    assert climbing([module_of(nb) for nb in MODULES], root) == [("sae", "run")]
+    assert climbing([module_of(nb) for nb in MODULES], root) == [("saes.sae", "studies.run")]
 
 
 def test_the_public_surface():
@@ -102,17 +104,30 @@ def test_the_public_surface():
     for name in saematch.__all__:
         value = getattr(saematch, name)
         assert callable(value) and value.__doc__, f"{name} has no docstring"
-    with pytest.raises(AttributeError, match="no attribute 'matching'"):
-        saematch.matching
+    with pytest.raises(AttributeError, match="no attribute 'matches'"):
+        saematch.matches
 
 
-def test_functions_win_over_modules_of_their_name():
-    code = ("import saematch.match, saematch.fold, saematch; from saematch import fold, match; from saematch.match import Match\n"
-            "assert all(callable(f) and not hasattr(f, '__path__') and type(f).__name__ == 'function' for f in (saematch.match, saematch.fold, match, fold))")
+def test_the_solver_stands_alone():
+    rooms = [module_of(nb) for nb in MODULES if nb.parent.name == "lap"]
+    assert rooms and all(used == "ground" or used in rooms for name in rooms for used in imported(name, ROOT / "saematch"))
+
+
+def test_every_module_is_on_a_floor():
+    order = [module_of(nb) for nb in MODULES]
+    for nb, name in zip(MODULES, order):
+        assert name == "ground" or name.startswith(f"{nb.parent.name}."), f"{nb.parent.name}/{nb.name} exports {name}"
+    written = {p.relative_to(ROOT / "saematch").with_suffix("").as_posix().replace("/", ".") for p in (ROOT / "saematch").rglob("*.py")}
+    assert written - set(order) == {"__init__", "__main__", "_modidx", *(f"{floor}.__init__" for floor in FLOORS if floor)}
+
+
+def test_modules_have_other_names_than_functions():
+    code = ("import saematch.matching.match, saematch.saes.gauge, saematch.lap.assign, saematch; from saematch import fold, match; from saematch.matching.match import Match\n"
+            "assert all(callable(f) and not hasattr(f, '__path__') and type(f).__name__ == 'function' for f in (saematch.match, saematch.fold, saematch.assign, match, fold))")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_notebooks_are_kept_for_readers(nb):
     content = json.loads(nb.read_text())
     assert content["metadata"]["kernelspec"]["name"] == "python3" and content["metadata"]["kernelspec"].get("language", "python") == "python"
@@ -130,10 +145,10 @@ def test_notebooks_are_kept_for_readers(nb):
 
 
 def test_links_lead_somewhere():
-    pages = [(p, p.read_text()) for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md"), *ROOT.glob("*/*/*/README.md")) if ".venv" not in p.parts]
+    pages = [(p, p.read_text()) for p in (ROOT / "CONTRIBUTING.md", *ROOT.rglob("README.md")) if ".venv" not in p.parts]
     pages += [(nb, "\n".join(source(c) for c in cells(nb, "markdown"))) for nb in NOTEBOOKS]
     for page, text in pages:
-        for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
             if not re.match(r"https?:|attachment:", target):
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 

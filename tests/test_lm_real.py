@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from saematch.lm import TEXTS, cache_folder, hidden_states, load_lm, load_text, quiet, tokenize
+from saematch.model.lm import TEXTS, cache_folder, hidden_states, load_lm, load_text, quiet, tokenize
 
 
 @pytest.fixture(scope="module")

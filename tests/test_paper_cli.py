@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from saematch import random_sae, save_sae
-from saematch.cli import main
-from saematch.io import read_safetensors
-from saematch.lm import random_lm
+from saematch.studies.cli import main
+from saematch.ground import read_safetensors
+from saematch.model.lm import random_lm
 
 pytest.importorskip("sae_lens")
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory  # noqa: E402
@@ -151,8 +151,8 @@ def test_sentences_compare_like_with_like():
     "Means over adjacent layers for every route: longer spans, which have few routes, stay out."
     from pathlib import Path
 
-    from saematch.experiment import judged
-    from saematch.paper import load_run, mean
+    from saematch.studies.trial import judged
+    from saematch.studies.paper import load_run, mean
     tables = load_run(Path(__file__).parent.parent / "nbs" / "data" / "paper")
     said = judged(tables)[0]
     assert all(f"{mean(tables, 'matching score', route):.1%}" in said for route in ("match", "unfolded", "correlation", "identity", "random"))

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from saematch import SAE, compose, descriptors, fold, match, permute, planted, random_sae, rescale
-from saematch.cost import cost_matrix
-from saematch.fold import absorb_b_dec
-from saematch.match import METHODS, Match
-from saematch.sae import LATENT
+from saematch.lap.metric import cost_matrix
+from saematch.saes.gauge import absorb_b_dec
+from saematch.matching.match import METHODS, Match
+from saematch.saes.sae import LATENT
 
 sizes = dict(d_model=st.integers(1, 9), d_sae=st.integers(1, 12), seed=st.integers(0, 10_000))
 saes = st.builds(random_sae, **sizes, apply_b_dec_to_input=st.booleans())

@@ -59,7 +59,7 @@ def test_a_folder_that_saelens_wrote(tmp_path):
 def test_releases_as_suites():
     suite = load_suite("gemma-scope-2b-pt-res-canonical", "layer_{layer}/width_16k/canonical")
     assert suite.layers == list(range(26)) and suite.sources[20] == ("gemma-scope-2b-pt-res-canonical", "layer_20/width_16k/canonical")
-    from saematch.io import UsageError
+    from saematch.ground import UsageError
     with pytest.raises(UsageError, match=r"several SAEs for layer .*layer_\{layer\}/width_16k/canonical"):
         load_suite("gemma-scope-2b-pt-res-canonical")
 

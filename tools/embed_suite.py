@@ -2,7 +2,7 @@
 
     python tools/embed_suite.py SOURCE DEST     every folder of SOURCE with a cfg.json -> the same folder in DEST
 
-Biases and thresholds stay float32. What this changes is measured in nbs/01_io.ipynb.
+Biases and thresholds stay float32. What this changes is measured in nbs/saes/04_files.ipynb.
 """
 import json
 import shutil
@@ -21,6 +21,6 @@ for folder in sorted(p.parent for p in source.rglob("cfg.json")):
     (out / "sae_weights.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
     cfg = json.loads((folder / "cfg.json").read_text())
     (out / "cfg.json").write_text(json.dumps(cfg, indent=1, sort_keys=True) + "\n")
-    if (folder / "training.json").exists():  # how it was trained, see nbs/90_train_suite.ipynb
+    if (folder / "training.json").exists():  # how it was trained, see nbs/making/01_train_suite.ipynb
         shutil.copy(folder / "training.json", out)
     print(out, sum(p.stat().st_size for p in out.iterdir()), "bytes")

@@ -1,0 +1,1 @@
+"""Is a match true? By weights, by nulls, by what the model computes."""

@@ -1,0 +1,1 @@
+"""Which feature is which, across two layers and across all?"""

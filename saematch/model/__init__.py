@@ -1,0 +1,1 @@
+"""What does the language model do with a feature?"""

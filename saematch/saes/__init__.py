@@ -1,0 +1,1 @@
+"""What is a sparse autoencoder, and when are two of them comparable?"""

@@ -1,0 +1,169 @@
+# Written from nbs/judging/04_evidence.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.judging.evidence import HIDDEN, carry_factor, Active, write, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, coded, measure, measure_pair, Losses, merge, resampled, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
+
+
+from dataclasses import replace
+from fastcore.test import expect_fail
+from torch.testing import assert_close
+from saematch.ground import UsageError
+from saematch.model.lm import hidden_states, load_lm, norm_limits, tokenize
+from saematch.matching.match import Match, match, scatter
+from saematch.saes.sae import permute, random_sae, rescale
+from saematch.model.lm import Tokens
+
+def tiny(seed=0, d=12, layers=4, vocabulary=40, **config):
+    "A random HookedTransformer in float64, SAEs of two of its layers, and random documents."
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from saematch.model.lm import quiet
+    torch.manual_seed(seed)
+    with quiet():
+        lm = HookedTransformer(HookedTransformerConfig(n_layers=layers, d_model=d, d_head=4, n_heads=3, d_mlp=20, n_ctx=32, d_vocab=vocabulary, act_fn="silu",
+                                                       normalization_type="RMS", device="cpu", dtype=torch.float64, seed=seed, **config)).eval()
+    for p in lm.parameters():
+        torch.nn.init.normal_(p, std=0.4)
+    saes = {l: replace(random_sae(d, 30, seed=l), info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post")) for l in range(layers)}
+    g = torch.Generator().manual_seed(seed + 1)
+    tokens = Tokens(torch.randint(3, vocabulary, (6, 16), generator=g), torch.tensor([16, 16, 9, 16, 12, 16]), (0, 1, 2))
+    return lm, saes, tokens
+
+
+def test_carrying_is_free_of_units():
+    a, b = random_sae(8, 20, seed=1), random_sae(8, 20, seed=2)
+    x = torch.randn(50, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    same = Match(torch.arange(20), 20, torch.zeros(20))
+    assert_close(encode_permute_decode(a, a, same, x), a.reconstruct(x))
+    shuffled = permute(b, torch.randperm(20, generator=torch.Generator().manual_seed(3)))
+    assert_close(encode_permute_decode(a, b, match(a, b), x), encode_permute_decode(a, shuffled, match(a, shuffled), x))
+    plain, in_other_units = encode_permute_decode(a, b, match(a, b), x), encode_permute_decode(rescale(a, 7.0), rescale(b, 0.1), match(a, b), x)
+    assert_close(plain, in_other_units)
+    by_hand = b.decode(scatter(a.encode(x), match(a, b, fold=False).index, 20))
+    assert_close(encode_permute_decode(a, b, match(a, b, fold=False), x), by_hand)
+    with expect_fail(ValueError, "the SAEs have 20 and 20"): encode_permute_decode(a, b, Match(torch.arange(3), 3, torch.zeros(3)), x)
+    dict(largest_value=plain.abs().max().item(), difference_in_other_units=(plain - in_other_units).abs().max().item())
+
+
+def test_the_short_form_is_the_definition():
+    a, b = random_sae(8, 20, seed=1), random_sae(8, 20, seed=2, normalize="layer_norm")
+    x = torch.randn(30, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    f = a.encode(x)
+    f[7] = 0  # a token without any
+    assert_close(Active.of(f).times(a.W_dec), f @ a.W_dec)
+    assert_close(write(b, Active.of(f), x), b.decode(f, like=x))
+    m = match(a, random_sae(8, 25, seed=3), method="mutual")
+    assert 0 < (m.index < 0).sum() < 20
+    carried = Active.of(f).moved(m.index, 25, torch.full((20,), 2.0, dtype=torch.float64))
+    assert_close(carried.times(torch.eye(25, dtype=torch.float64)), scatter(2 * f, m.index, 25))
+    assert Active.of(torch.zeros(3, 4)).times(torch.ones(4, 2)).abs().sum() == 0
+    document = torch.arange(30) // 10
+    assert torch.equal(Active.of(f).per(document, 3), torch.stack([(p != 0).sum(0) for p in f.split(10)]))
+    dict(active_of_all=f"{len(Active.of(f).token)} of {f.numel()}", difference=(Active.of(f).times(a.W_dec) - f @ a.W_dec).abs().max().item())
+
+
+def test_gain_is_the_fall_of_the_error():
+    a, b = random_sae(8, 12, seed=1), random_sae(8, 12, seed=2)
+    g = torch.Generator().manual_seed(0)
+    x_a, x_b = (3 * torch.randn(40, 8, dtype=torch.float64, generator=g) for _ in "ab")
+    pair = Pair(a, b, dict(match=match(a, b)))
+    copy, f = a.reconstruct(x_a), Active.of(a.encode(x_a))
+    i, j = 5, int(pair.matches["match"].index[5])
+    alone = copy + a.encode(x_a)[:, [i]] * (b.threshold[j] / a.threshold[i] * b.W_dec[j] - a.W_dec[i])
+    by_doing_it = (x_b - copy).square().sum() - (x_b - alone).square().sum()
+    assert_close(gain := exchange_gain(pair, x_b - copy, f)[i], by_doing_it)
+    dict(gain=gain.item(), by_doing_it=by_doing_it.item())
+
+
+def test_intervals_are_those_of_the_bootstrap():
+    import numpy as np
+    g = np.random.default_rng(0)
+    top, bottom = g.random(40), 1 + g.random(40)
+    s = Score(top, bottom, complement=True)
+    assert abs(s.value - (1 - top.sum() / bottom.sum())) < 1e-12 and abs(s.blocks[3] - (1 - top[3] / bottom[3])) < 1e-12
+    from scipy.stats import bootstrap
+    theirs = bootstrap((top, bottom), lambda t, b, axis: 1 - t.sum(axis) / b.sum(axis), paired=True, method="percentile", n_resamples=9999, rng=1).confidence_interval
+    np.testing.assert_allclose(s.interval(draws=9999), tuple(theirs), rtol=0.02)
+    assert np.isnan(Score(top[:1], bottom[:1]).interval()).all()
+    with expect_fail(ValueError, "between 0 and 1"): s.interval(95)
+    s
+
+
+def test_an_sae_matched_with_itself_is_its_own_reconstruction():
+    lm, saes, tokens = tiny()
+    same = Match(torch.arange(30), 30, torch.zeros(30))
+    found = evidence(lm, {(1, 1): Pair(saes[1], saes[1], dict(match=same))}, tokens)
+    for score in (found.explained_variance, found.delta_loss):
+        assert_close(score((1, 1), "match").value, score((1, 1), "current").value)
+        assert_close(score((1, 1), "match").value, score((1, 1), "previous").value)
+    assert found.matching_score((1, 1), "match").value == 1 and found.explained_variance((1, 1), "layer drop").value == 1
+    assert abs(found.delta_loss((1, 1), "layer drop").value) < 1e-12
+    {route: found.explained_variance((1, 1), route) for route in ("match", "current", "previous")}
+
+
+def test_permuting_b_and_matching_back_changes_nothing():
+    lm, saes, tokens = tiny()
+    a, b, order = saes[1], saes[2], torch.randperm(30, generator=torch.Generator().manual_seed(1))
+    plain = evidence(lm, {(1, 2): Pair(a, b, dict(match=match(a, b)))}, tokens)
+    moved = evidence(lm, {(1, 2): Pair(a, permute(b, order), dict(match=match(a, permute(b, order))))}, tokens)
+    values = {what: [getattr(found, what)((1, 2), "match").value for found in (plain, moved)] for what in ("explained_variance", "delta_loss", "matching_score")}
+    for before, after in values.values():
+        assert_close(before, after)
+    values
+
+
+def test_skipped_blocks_do_not_influence_the_loss():
+    lm, saes, tokens = tiny()
+    pair = {(0, 2): Pair(saes[0], saes[2], dict(match=match(saes[0], saes[2])))}
+    limits = norm_limits(lm, tokens, [0, 2])
+    before = measure(lm, pair, tokens, limits)
+    for block in lm.blocks[1:3]:  # blocks 1 and 2 lie between layer 0 and layer 2
+        for p in block.parameters():
+            p.data += 0.01
+    after = measure(lm, pair, tokens, limits)
+    assert torch.equal(before["kept"], after["kept"])
+    replaced = lambda found: found["0-2/loss"] + found["loss/own"][:, None]
+    change = dict(zip(pair[0, 2].routes(), (replaced(after) - replaced(before)).abs().amax(0).tolist()))
+    assert max(change[name] for name in ("match", "layer drop", "previous")) < 1e-9
+    assert change["current"] > 1e-6, "the current state does depend on them"
+    change
+
+
+def test_positions_that_are_left_out_influence_no_number():
+    lm, saes, tokens = tiny()
+    pair = {(1, 2): Pair(saes[1], saes[2], dict(match=match(saes[1], saes[2])))}
+    states = hidden_states(lm, tokens, [1, 2])
+    limits = {l: x[tokens.counted].norm(dim=-1).median().item() for l, x in states.items()}
+    found = evidence(lm, pair, tokens, limits)
+    keep = kept(tokens, states, limits)
+    assert 0 < found.found["kept"].sum() == keep.sum() < tokens.counted.sum()
+    x, y = states[1][keep], states[2][keep]
+    estimate = encode_permute_decode(saes[1], saes[2], pair[1, 2].matches["match"], x)
+    by_hand = 1 - (estimate - y).var(0, correction=0).sum() / y.var(0, correction=0).sum()
+    assert_close(value := found.explained_variance((1, 2), "match").value, by_hand.item())
+    with expect_fail(ValueError, "there is nothing to measure"): evidence(lm, pair, tokens, {1: 0.0, 2: 0.0})
+    dict(kept=f"{int(keep.sum())} of {int(tokens.counted.sum())}", explained_variance=value, by_hand=by_hand.item())
+
+
+def test_model_and_saes_must_fit():
+    lm, saes, tokens = tiny()
+    a, b = saes[1], saes[2]
+    with expect_fail(ValueError, "is it of another model?"): explained_variance(lm, random_sae(5, 9) and replace(random_sae(5, 9), info=dict(layer=1)), replace(random_sae(5, 9), info=dict(layer=2)), None, tokens)
+    with expect_fail(UsageError, "the model has layers 0..3, not 9"): delta_loss(lm, a, replace(b, info=dict(layer=9)), None, tokens)
+    with expect_fail(UsageError, "reads blocks.2.hook_mlp_out"): matching_score(lm, a, replace(b, info=dict(layer=2, hook_name="blocks.2.hook_mlp_out")), None, tokens)
+    with expect_fail(UsageError, "does not say which layer"): matching_score(lm, replace(a, info={}), b, None, tokens)
+    with expect_fail(UsageError, "comes after"): matching_score(lm, b, a, None, tokens)
+
+
+def test_the_decomposition_adds_up():
+    lm, saes, tokens = tiny()
+    found = evidence(lm, {(1, 2): Pair(saes[1], saes[2], dict(match=match(saes[1], saes[2])))}, tokens, loss=False)
+    lost = 1 - found.explained_variance((1, 2), "match").value
+    assert abs(decomposition(found, (1, 2), "match").values.sum() - lost) < 1e-10
+    assert abs(decomposition(found, (1, 2), "match", "b").values.sum() - lost) < 1e-10
+    x, y = (hidden_states(lm, tokens, [1, 2])[l][tokens.counted] for l in (1, 2))
+    by_hand = (y - x).var(0, correction=0).sum() / y.var(0, correction=0).sum()
+    found_all = evidence(lm, {(1, 2): Pair(saes[1], saes[2], dict(match=match(saes[1], saes[2])))}, tokens, {1: 1e9, 2: 1e9}, loss=False)
+    assert abs(decomposition(found_all, (1, 2), "match").loc["blocks", "blocks"] - by_hand) < 1e-10
+    dict(lost=lost, sums=[decomposition(found, (1, 2), "match", side).values.sum() for side in "ab"])
