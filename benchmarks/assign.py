@@ -7,6 +7,7 @@ Prints a Markdown table: median seconds, peak MiB of the process (the descriptor
 against the best found, and the gap proven. Alternatives run in turn, A B A B .... A solver that fails or exceeds the limit
 once is not run again. Cases: benchmarks/cases.py. `pip install lapx` first; lapx is no requirement of saematch.
 """
+
 import argparse
 import json
 import math
@@ -62,7 +63,9 @@ def knn(X, Y, k: int = 16):
     cost = cost_matrix(X, Y).float()
     n, m = cost.shape
     of_rows, of_columns = cost.topk(min(k, m), 1, largest=False).indices, cost.topk(min(k, n), 0, largest=False).indices
-    flat = torch.cat([(torch.arange(n)[:, None] * m + of_rows).flatten(), (of_columns * m + torch.arange(m)).flatten()]).unique()
+    flat = torch.cat(
+        [(torch.arange(n)[:, None] * m + of_rows).flatten(), (of_columns * m + torch.arange(m)).flatten()]
+    ).unique()
     i, j = flat // m, flat % m
     w = (cost[i, j] / cost[i, j].max() * 2**30).round().long()
     solver = lsa.SimpleLinearSumAssignment()
@@ -102,7 +105,9 @@ def peak() -> float:
 def process(solver: str, file: str, limit: float) -> dict:
     "What `one` prints, with the peak memory of its process; `failed` says why there is nothing."
     try:
-        code = subprocess.run([sys.executable, __file__, "--one", solver, file], stdout=subprocess.PIPE, text=True, timeout=limit)
+        code = subprocess.run(
+            [sys.executable, __file__, "--one", solver, file], stdout=subprocess.PIPE, text=True, timeout=limit
+        )
     except subprocess.TimeoutExpired:
         return dict(failed=f"over {limit:.0f} s")
     out = code.stdout.strip().splitlines()
@@ -129,7 +134,19 @@ def compare(case: str, n: int, solvers: list, runs: int, limit: float, folder: s
         good = [r for r in results if "seconds" in r]
         middle = lambda key: statistics.median(r[key] for r in good)
         over = "" if not good else f"{max(0, good[0]['objective'] / best - 1):.1e}"
-        rows.append([case, f"{len(X):,}", f"{X.shape[1]:,}", f"`{s}`"] + ([f"{middle('seconds'):.2f}", f"{middle('mib'):.0f}", over, f"{good[0]['gap']:.1e}" if "gap" in good[0] else ""] if good else [results[-1]["failed"], "", "", ""]))
+        rows.append(
+            [case, f"{len(X):,}", f"{X.shape[1]:,}", f"`{s}`"]
+            + (
+                [
+                    f"{middle('seconds'):.2f}",
+                    f"{middle('mib'):.0f}",
+                    over,
+                    f"{good[0]['gap']:.1e}" if "gap" in good[0] else "",
+                ]
+                if good
+                else [results[-1]["failed"], "", "", ""]
+            )
+        )
     return rows
 
 
@@ -148,12 +165,16 @@ def main():
     solvers = asked.solvers.split(",")
     if asked.growth:
         cases, solvers = [(c, int(n)) for c, _ in cases for n in asked.growth.split(",")], solvers[:1]
-    print(f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {asked.runs} runs\n")
+    print(
+        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {asked.runs} runs\n"
+    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for case, n in cases:
             rows += compare(case, n, solvers, asked.runs, asked.limit, folder)
-    print("| case | n | D | solver | seconds | peak MiB | over the best | proven gap |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| case | n | D | solver | seconds | peak MiB | over the best | proven gap |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+    )
     print("\n".join("| " + " | ".join(r) + " |" for r in rows))
     if asked.growth:
         exponents(rows)
@@ -164,8 +185,12 @@ def exponents(rows: list):
     from numpy import log, polyfit
 
     for case in dict.fromkeys(r[0] for r in rows):
-        n, t, m = zip(*((float(r[1].replace(",", "")), float(r[4]), float(r[5])) for r in rows if r[0] == case and r[5]))
-        print(f"\n{case}: seconds grow as n^{polyfit(log(n), log(t), 1)[0]:.2f}, peak memory as n^{polyfit(log(n), log(m), 1)[0]:.2f}")
+        n, t, m = zip(
+            *((float(r[1].replace(",", "")), float(r[4]), float(r[5])) for r in rows if r[0] == case and r[5])
+        )
+        print(
+            f"\n{case}: seconds grow as n^{polyfit(log(n), log(t), 1)[0]:.2f}, peak memory as n^{polyfit(log(n), log(m), 1)[0]:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ duplicates   every row of A eight times, every row of B four times (D = 64)
 line         nearly one-dimensional, rounded so that thousands of rows nearly tie (D = 65)
 plane        two-dimensional
 """
+
 from pathlib import Path
 
 import torch
@@ -27,8 +28,18 @@ DATA = Path(__file__).resolve().parent.parent / "nbs" / "data"
 
 def from_suites() -> list:
     "[(SAE of A, SAE of B)] of neighbouring layers, all of the same model."
-    resid, same, diff = (saematch.load_suite(s) for s in ("smollm2-135m-resid", DATA / "smollm2-135m-sameseed", DATA / "smollm2-135m-diffseed"))
-    return [(resid[14], resid[15]), (resid[16], resid[17]), (resid[18], resid[19]), (same[9], same[10]), (diff[10], diff[11]), (same[11], diff[12])]
+    resid, same, diff = (
+        saematch.load_suite(s)
+        for s in ("smollm2-135m-resid", DATA / "smollm2-135m-sameseed", DATA / "smollm2-135m-diffseed")
+    )
+    return [
+        (resid[14], resid[15]),
+        (resid[16], resid[17]),
+        (resid[18], resid[19]),
+        (same[9], same[10]),
+        (diff[10], diff[11]),
+        (same[11], diff[12]),
+    ]
 
 
 def plant(d_model: int, n: int, seed: int, dead: float) -> tuple:
@@ -66,8 +77,8 @@ def descriptors(case: str, n: int, seed: int = 0) -> tuple:
         Y[20] *= 1000
     elif case == "zeros":
         X, Y = normal(n, 64), normal(n, 64)
-        X[n // 2:] = 0
-        Y[n // 4:] = 0
+        X[n // 2 :] = 0
+        Y[n // 4 :] = 0
     elif case == "duplicates":
         X, Y = normal(n // 8, 64).repeat(8, 1), normal(n // 4, 64).repeat(4, 1)
     elif case == "line":

@@ -4,6 +4,7 @@
 
 Every measurement is a process of its own; medians are printed, and the exponent of a straight line through the logarithms.
 """
+
 import argparse
 import json
 import resource
@@ -22,7 +23,9 @@ def one(documents, n_layers, losses):
 
     lm, suite = load_lm(), load_suite("smollm2-135m-resid")
     layers = suite.layers[:n_layers]
-    routes = {name: dict(method=name) for name in ("greedy", "mutual", "identity", "random")} | {"unfolded": dict(fold=False)}
+    routes = {name: dict(method=name) for name in ("greedy", "mutual", "identity", "random")} | {
+        "unfolded": dict(fold=False)
+    }
     pairs = {}
     for x, y in zip(layers, layers[1:]):
         a, b = suite[x], suite[y]
@@ -32,19 +35,31 @@ def one(documents, n_layers, losses):
     start = time.perf_counter()
     found = merge(measure(lm, pairs, tokens[r], limits, losses) for r in torch.arange(len(tokens)).split(4))
     seconds = time.perf_counter() - start
-    print(json.dumps(dict(seconds=seconds, forward=found["seconds"][:, 0].sum().item(), tokens=int(tokens.lengths.sum()), gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)))
+    print(
+        json.dumps(
+            dict(
+                seconds=seconds,
+                forward=found["seconds"][:, 0].sum().item(),
+                tokens=int(tokens.lengths.sum()),
+                gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            )
+        )
+    )
 
 
 def measured(runs, *args):
     found = []
     for _ in range(runs):
-        out = subprocess.run([sys.executable, __file__, "--one", *map(str, args)], capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [sys.executable, __file__, "--one", *map(str, args)], capture_output=True, text=True, check=True
+        )
         found.append(json.loads(out.stdout.splitlines()[-1]))
     return {k: statistics.median(f[k] for f in found) for k in found[0]}
 
 
 def exponent(x, y):
     import numpy as np
+
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
@@ -59,17 +74,30 @@ def main():
     if a.one:
         return one(int(a.one[0]), int(a.one[1]), a.one[2] == "True")
     for losses in (False, True)[: 1 + a.losses]:
-        print(f"\n{'with' if losses else 'without'} losses\n| documents | tokens | layers | seconds | tokens/s | forward pass | peak GiB |\n| --- | --- | --- | --- | --- | --- | --- |")
-        grid = [(d, 3) for d in a.documents] if losses else [(d, max(a.layers)) for d in a.documents] + [(a.documents[-1], n) for n in a.layers[:-1]]
+        print(
+            f"\n{'with' if losses else 'without'} losses\n| documents | tokens | layers | seconds | tokens/s | forward pass | peak GiB |\n| --- | --- | --- | --- | --- | --- | --- |"
+        )
+        grid = (
+            [(d, 3) for d in a.documents]
+            if losses
+            else [(d, max(a.layers)) for d in a.documents] + [(a.documents[-1], n) for n in a.layers[:-1]]
+        )
         rows = {}
         for d, n in grid:
             m = rows[d, n] = measured(a.runs, d, n, losses)
-            print(f"| {d} | {m['tokens']:.0f} | {n} | {m['seconds']:.1f} | {m['tokens'] / m['seconds']:.0f} | {m['forward'] / m['seconds']:.0%} | {m['gib']:.2f} |", flush=True)
+            print(
+                f"| {d} | {m['tokens']:.0f} | {n} | {m['seconds']:.1f} | {m['tokens'] / m['seconds']:.0f} | {m['forward'] / m['seconds']:.0%} | {m['gib']:.2f} |",
+                flush=True,
+            )
         by_tokens = [m for (d, n), m in rows.items() if n == (3 if losses else max(a.layers))]
         if not losses:
             by_layers = [(n, m) for (d, n), m in rows.items() if d == a.documents[-1]]
-            print(f"seconds grow with layers to the power of {exponent([n for n, _ in by_layers], [m['seconds'] for _, m in by_layers]):.2f}")
-        print(f"seconds grow with tokens to the power of {exponent([m['tokens'] for m in by_tokens], [m['seconds'] for m in by_tokens]):.2f}")
+            print(
+                f"seconds grow with layers to the power of {exponent([n for n, _ in by_layers], [m['seconds'] for _, m in by_layers]):.2f}"
+            )
+        print(
+            f"seconds grow with tokens to the power of {exponent([m['tokens'] for m in by_tokens], [m['seconds'] for m in by_tokens]):.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Prints a Markdown table. B is A shuffled, with noise of half to twice the length
 Times are medians and include everything from the descriptors on the device to the certificate. `--verify` checks each
 certificate again with `saematch.verify` (float64). `--stages` prints the rounds, `--passes` times single passes.
 """
+
 import argparse
 import platform
 import statistics
@@ -48,7 +49,17 @@ def measure(n: int, D: int, runs: int, check: bool, stages: bool, limit: float |
     if stages:
         print(a.frame().to_string(), flush=True)
     rounds = sum(h["stage"].startswith("round") for h in a.history)
-    row = [f"{n:,}", f"{D:,}", f"{statistics.median(times):.2f}", f"{a.history[-1]['passes']:.1f}", str(rounds), a.status, f"{a.relative_gap:.1e}", checked, f"{peak:.1f}"]
+    row = [
+        f"{n:,}",
+        f"{D:,}",
+        f"{statistics.median(times):.2f}",
+        f"{a.history[-1]['passes']:.1f}",
+        str(rounds),
+        a.status,
+        f"{a.relative_gap:.1e}",
+        checked,
+        f"{peak:.1f}",
+    ]
     print(" | ".join(row), flush=True)
     return row
 
@@ -94,12 +105,17 @@ def main():
     if not torch.cuda.is_available():
         raise SystemExit("no CUDA device here: not measured")
     sizes = [tuple(map(int, s.split("x"))) for s in asked.sizes.split(",")]
-    print(f"{date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}, {platform.machine()}, medians of {asked.runs} runs\n", flush=True)
+    print(
+        f"{date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}, {platform.machine()}, medians of {asked.runs} runs\n",
+        flush=True,
+    )
     assign(*planted(4096, 512))  # kernels and handles
     if asked.passes:
         passes(*sizes[0])
     rows = [measure(n, D, asked.runs, asked.verify, asked.stages, asked.limit) for n, D in sizes]
-    print("\n| n | D | seconds | passes | rounds | status | gap | gap by `verify` | peak GiB |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "\n| n | D | seconds | passes | rounds | status | gap | gap by `verify` | peak GiB |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    )
     print("\n".join("| " + " | ".join(r) + " |" for r in rows))
 
 

@@ -4,6 +4,7 @@
 
 Prints a Markdown table of medians. Alternatives run in turn, A B A B ..., each in a process of its own.
 """
+
 import argparse
 import os
 import platform
@@ -45,8 +46,12 @@ def main():
             for name, args in COMMANDS.items():
                 found[name].append(timed(args, folder))
         if not asked.no_main_job:
-            found["saematch run (embedded default)"] = [timed(["-m", "saematch", "run", "--out", f"out{k}"], folder) for k in range(max(1, runs // 2))]
-    print(f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {runs} runs ({max(1, runs // 2)} of the main job)\n")
+            found["saematch run (embedded default)"] = [
+                timed(["-m", "saematch", "run", "--out", f"out{k}"], folder) for k in range(max(1, runs // 2))
+            ]
+    print(
+        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {runs} runs ({max(1, runs // 2)} of the main job)\n"
+    )
     print("| | seconds | of `import torch` | peak MiB |\n| --- | --- | --- | --- |")
     torch_time = statistics.median(t for t, _ in found["import torch"])
     for name, values in found.items():

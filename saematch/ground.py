@@ -60,7 +60,9 @@ def atomic(
         os.replace(tmp, path)
     except OSError as e:
         todo = "free some space and run again" if e.errno == errno.ENOSPC else "check the folder and its permissions"
-        raise OSError(e.errno, f"cannot write {path}: {e.strerror or e}; {todo}, what was there before is untouched") from e
+        raise OSError(
+            e.errno, f"cannot write {path}: {e.strerror or e}; {todo}, what was there before is untouched"
+        ) from e
     finally:
         with suppress(OSError):
             tmp.unlink(missing_ok=True)
@@ -107,10 +109,14 @@ def refuse_pickle(
         start = f.read(9)
     if zip_ok and start[:1] != b"\x80" and start[:2] != b"PK":
         raise ValueError(f"{path} is no .npz archive; was it downloaded whole, and not as a pointer or an error page?")
-    pickled = start[:1] == b"\x80" and start[8:] != b"{"  # a safetensors header opens at byte 8, its length may begin with 0x80
+    pickled = (
+        start[:1] == b"\x80" and start[8:] != b"{"
+    )  # a safetensors header opens at byte 8, its length may begin with 0x80
     if pickled or (start[:4] == b"PK\x03\x04" and not zip_ok):
-        raise ValueError(f"{path} is a Python pickle or a torch.save archive, not weights alone; loading it could run code, so it "
-                         "is refused. Load it where you trust it and write it again with safetensors.torch.save_file")
+        raise ValueError(
+            f"{path} is a Python pickle or a torch.save archive, not weights alone; loading it could run code, so it "
+            "is refused. Load it where you trust it and write it again with safetensors.torch.save_file"
+        )
 
 
 def read_safetensors(
@@ -123,8 +129,10 @@ def read_safetensors(
         with safe_open(path, framework="pt", device=str(device)) as f:
             return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
     except SafetensorError as e:
-        raise ValueError(f"{path} ({path.stat().st_size:,} bytes) is no complete safetensors file: {e}. "
-                         "It is truncated or of another format; download or write it again") from e
+        raise ValueError(
+            f"{path} ({path.stat().st_size:,} bytes) is no complete safetensors file: {e}. "
+            "It is truncated or of another format; download or write it again"
+        ) from e
 
 # %% ../nbs/00_ground.ipynb #21f53f18
 def check_finite(
@@ -136,8 +144,10 @@ def check_finite(
     if not (isfinite(low) and isfinite(high)):
         bad = ~torch.isfinite(values)
         nans, first = int(values.isnan().sum()), bad.nonzero()[0].tolist()
-        raise ValueError(f"{name} has {nans} NaN and {int(bad.sum()) - nans} infinite of {bad.numel():,} values, the first "
-                         f"at {first}; a damaged or diverged SAE cannot be matched, load it from its source again")
+        raise ValueError(
+            f"{name} has {nans} NaN and {int(bad.sum()) - nans} infinite of {bad.numel():,} values, the first "
+            f"at {first}; a damaged or diverged SAE cannot be matched, load it from its source again"
+        )
     return max(-low, high)
 
 # %% ../nbs/00_ground.ipynb #55a4ec60
@@ -164,10 +174,16 @@ def notebook_data(
 ) -> Path:  # relative to the current folder where that is inside the repository
     "A file or folder of `nbs/data`. Raises FileNotFoundError outside a clone of the repository, or if there is none of this name."
     here = Path.cwd()
-    roots = [folder / "nbs" / "data" for folder in (here, *here.parents, Path(__file__).parent.parent)] if "__file__" in globals() else [folder / "nbs" / "data" for folder in (here, *here.parents)]
+    roots = (
+        [folder / "nbs" / "data" for folder in (here, *here.parents, Path(__file__).parent.parent)]
+        if "__file__" in globals()
+        else [folder / "nbs" / "data" for folder in (here, *here.parents)]
+    )
     root = next((r for r in roots if r.is_dir()), None)
     if root is None:
-        raise FileNotFoundError("the data of the notebooks is not in the package: run this in a clone of the repository, where it lies in nbs/data")
+        raise FileNotFoundError(
+            "the data of the notebooks is not in the package: run this in a clone of the repository, where it lies in nbs/data"
+        )
     if not (path := root / name).exists():
         raise FileNotFoundError(f"nbs/data has no {name}; it has {', '.join(sorted(p.name for p in root.iterdir()))}")
     return Path(os.path.relpath(path, here))

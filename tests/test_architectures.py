@@ -1,23 +1,36 @@
 """Every architecture of SAELens: its own object and ours compute the same, in memory and through files."""
+
 import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from saematch import SAE, fold, load_sae, match, permute, planted, random_sae, save_sae
-from saematch.saes.architecture import ARCHITECTURES
 from saematch.matching.descriptors import transport
+from saematch.saes.architecture import ARCHITECTURES
 from saematch.saes.sae import SCALES, rescale
 
 sae_lens = pytest.importorskip("sae_lens")
 
-PLAIN = [(name, {}) for name in ARCHITECTURES if name not in ("batchtopk", "matryoshka_batchtopk", "matching_pursuit", "temporal")]
-MORE = [("topk", dict(rescale_acts_by_decoder_norm=True)), ("abstopk", dict(rescale_acts_by_decoder_norm=True)),
-        *((name, dict(normalize_activations=norm)) for name in ("jumprelu", "topk", "gated", "transcoder") for norm in ("layer_norm", "constant_norm_rescale"))]
+PLAIN = [
+    (name, {})
+    for name in ARCHITECTURES
+    if name not in ("batchtopk", "matryoshka_batchtopk", "matching_pursuit", "temporal")
+]
+MORE = [
+    ("topk", dict(rescale_acts_by_decoder_norm=True)),
+    ("abstopk", dict(rescale_acts_by_decoder_norm=True)),
+    *(
+        (name, dict(normalize_activations=norm))
+        for name in ("jumprelu", "topk", "gated", "transcoder")
+        for norm in ("layer_norm", "constant_norm_rescale")
+    ),
+]
 X = 2 * torch.randn(60, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
@@ -46,7 +59,11 @@ def test_the_object_and_the_canonical_form_agree(architecture, more, tmp_path):
     with torch.no_grad():
         f, x_hat = obj.encode(X), obj(X)
     assert (f != 0).any(0).sum() > 12
-    for ours in (SAE.from_saelens(obj), load_sae(tmp_path / "layer_5", dtype=torch.float64), load_sae(tmp_path / "own.safetensors", dtype=torch.float64)):
+    for ours in (
+        SAE.from_saelens(obj),
+        load_sae(tmp_path / "layer_5", dtype=torch.float64),
+        load_sae(tmp_path / "own.safetensors", dtype=torch.float64),
+    ):
         assert ours.info["architecture"] == architecture and ours.transcoder == ARCHITECTURES[architecture].transcoder
         assert_close(ours.encode(X), f, rtol=1e-10, atol=1e-10)
         assert_close(ours.reconstruct(X), x_hat, rtol=1e-10, atol=1e-10)
@@ -82,7 +99,14 @@ def test_checkpoints_of_training_equal_what_saelens_saves_for_inference(architec
     make, config = get_sae_training_class(architecture)
     for rescaled in (False, True):
         more = dict(matryoshka_widths=[8, 24]) if architecture.startswith("matryoshka") else {}
-        obj, g = make(config(d_in=10, d_sae=24, k=4, dtype="float32", device="cpu", rescale_acts_by_decoder_norm=rescaled, **more)), torch.Generator().manual_seed(0)
+        obj, g = (
+            make(
+                config(
+                    d_in=10, d_sae=24, k=4, dtype="float32", device="cpu", rescale_acts_by_decoder_norm=rescaled, **more
+                )
+            ),
+            torch.Generator().manual_seed(0),
+        )
         with torch.no_grad():
             for p in obj.parameters():
                 p.copy_(torch.randn(p.shape, generator=g))
@@ -96,7 +120,10 @@ def test_checkpoints_of_training_equal_what_saelens_saves_for_inference(architec
 
 def test_a_normalised_layer_decodes_what_another_encoded():
     "SAELens fails here: the state lies in the object that encoded."
-    one, two = theirs("jumprelu", normalize_activations="layer_norm"), theirs("jumprelu", normalize_activations="layer_norm")
+    one, two = (
+        theirs("jumprelu", normalize_activations="layer_norm"),
+        theirs("jumprelu", normalize_activations="layer_norm"),
+    )
     a, b = SAE.from_saelens(one), SAE.from_saelens(two)
     with torch.no_grad(), pytest.raises(AttributeError):
         two.decode(one.encode(X))
@@ -107,7 +134,14 @@ def test_version_5_topk_is_no_relu(tmp_path):
     obj = theirs("topk")
     obj.save_model(tmp_path)
     cfg = json.loads((tmp_path / "cfg.json").read_text())
-    old = dict(architecture="standard", activation_fn_str="topk", activation_fn_kwargs=dict(k=4), d_in=10, d_sae=24, hook_point="blocks.7.hook_resid_post")
+    old = dict(
+        architecture="standard",
+        activation_fn_str="topk",
+        activation_fn_kwargs=dict(k=4),
+        d_in=10,
+        d_sae=24,
+        hook_point="blocks.7.hook_resid_post",
+    )
     (tmp_path / "cfg.json").write_text(json.dumps(old))
     ours = load_sae(tmp_path, dtype=torch.float64)
     assert cfg["architecture"] == "topk" and ours.layer == 7
@@ -116,9 +150,19 @@ def test_version_5_topk_is_no_relu(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(rule=st.sampled_from(("jumprelu", "relu", "topk", "abstopk")), d=st.integers(1, 12), n=st.integers(2, 30), seed=st.integers(0, 999), log_scale=st.floats(-6, 6),
-       by=st.sampled_from(("threshold", "decoder", "encoder")), normalize=st.sampled_from(("none", "layer_norm", "constant_norm_rescale")), subtracts=st.booleans())
-def test_folding_keeps_the_function_forgets_the_units_and_is_idempotent(rule, d, n, seed, log_scale, by, normalize, subtracts):
+@given(
+    rule=st.sampled_from(("jumprelu", "relu", "topk", "abstopk")),
+    d=st.integers(1, 12),
+    n=st.integers(2, 30),
+    seed=st.integers(0, 999),
+    log_scale=st.floats(-6, 6),
+    by=st.sampled_from(("threshold", "decoder", "encoder")),
+    normalize=st.sampled_from(("none", "layer_norm", "constant_norm_rescale")),
+    subtracts=st.booleans(),
+)
+def test_folding_keeps_the_function_forgets_the_units_and_is_idempotent(
+    rule, d, n, seed, log_scale, by, normalize, subtracts
+):
     d = max(d, 2)
     more = dict(activation=rule, k=1 + seed % n) if "topk" in rule else {}
     sae = random_sae(d, n, seed=seed, apply_b_dec_to_input=subtracts, normalize=normalize, **more)
@@ -126,7 +170,11 @@ def test_folding_keeps_the_function_forgets_the_units_and_is_idempotent(rule, d,
         sae, by = replace(sae, threshold=torch.zeros_like(sae.threshold)), "decoder" if by == "threshold" else by
     g = torch.Generator().manual_seed(seed)
     x = 2 * torch.randn(30, d, dtype=torch.float64, generator=g)
-    scale = (log_scale * torch.randn(n, dtype=torch.float64, generator=g)).exp() if SCALES[sae.activation] == "each" else torch.full((n,), math.exp(log_scale), dtype=torch.float64)
+    scale = (
+        (log_scale * torch.randn(n, dtype=torch.float64, generator=g)).exp()
+        if SCALES[sae.activation] == "each"
+        else torch.full((n,), math.exp(log_scale), dtype=torch.float64)
+    )
     other = rescale(sae, scale)
     folded = fold(sae, by)
     clear = ((sae.prepare(x) @ sae.W_enc + sae.b_enc - sae.threshold).abs() > 1e-9).all(1)  # rounding decides nothing
@@ -186,7 +234,10 @@ def test_a_crosscoder_gives_matching_a_known_answer(tmp_path):
     g, n, d = torch.Generator().manual_seed(0), 80, 24
     base = torch.randn(n, 1, d, generator=g)
     W_dec = base + 0.4 * torch.randn(n, 3, d, generator=g)
-    save_file(dict(W_enc=W_dec.permute(1, 2, 0).contiguous(), b_enc=torch.zeros(n), W_dec=W_dec, b_dec=torch.zeros(3, d)), tmp_path / "cross.safetensors")
+    save_file(
+        dict(W_enc=W_dec.permute(1, 2, 0).contiguous(), b_enc=torch.zeros(n), W_dec=W_dec, b_dec=torch.zeros(3, d)),
+        tmp_path / "cross.safetensors",
+    )
     family = load_crosscoder(tmp_path / "cross.safetensors", [7, 8, 9])
     index = torch.randperm(n, generator=g)
     m = match(family[7], permute(family[8], index), weights="decoder")
@@ -227,7 +278,9 @@ def test_gated_saes_with_zero_thresholds_are_matched_and_run(tmp_path):
     for fold_by in (True, "decoder", "none", False):
         run(tmp_path / "suite", out=tmp_path / f"out{fold_by}", fold=fold_by)
         page = " ".join((tmp_path / f"out{fold_by}" / "report.html").read_text().split())
-        assert "in units of the activation that writes a vector of length 1" in page and ("not folded" in page) is (fold_by in ("none", False))
+        assert "in units of the activation that writes a vector of length 1" in page and ("not folded" in page) is (
+            fold_by in ("none", False)
+        )
 
 
 def test_a_run_leaves_out_dead_latents_and_warns_of_them_once_a_layer(tmp_path):
@@ -259,7 +312,16 @@ def test_select_below_k_and_unreadable_crosscoders_and_rules():
         transport(random_sae(normalize="layer_norm"), torch.eye(16))
 
 
-@pytest.mark.parametrize("architecture, more", [("jumprelu", {}), ("gated", {}), ("topk", {}), ("topk", dict(rescale_acts_by_decoder_norm=True)), ("abstopk", dict(rescale_acts_by_decoder_norm=True))])
+@pytest.mark.parametrize(
+    "architecture, more",
+    [
+        ("jumprelu", {}),
+        ("gated", {}),
+        ("topk", {}),
+        ("topk", dict(rescale_acts_by_decoder_norm=True)),
+        ("abstopk", dict(rescale_acts_by_decoder_norm=True)),
+    ],
+)
 def test_a_scaling_factor_multiplies_activations_after_they_were_picked(architecture, more, tmp_path):
     "SAELens before version 6: x_hat = (f * factor) W_dec + b_dec (SAE.apply_finetuning_scaling_factor). Version 6 loads no such file."
     from safetensors.torch import load_file, save_file
@@ -268,8 +330,10 @@ def test_a_scaling_factor_multiplies_activations_after_they_were_picked(architec
     obj.save_model(tmp_path)
     factor = torch.rand(24, dtype=torch.float64, generator=g) + 0.2
     tensors, cfg = load_file(tmp_path / "sae_weights.safetensors"), json.loads((tmp_path / "cfg.json").read_text())
-    put = lambda factor, in_use: (save_file({**tensors, "scaling_factor": factor}, tmp_path / "sae_weights.safetensors"),
-                                  (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "finetuning_scaling_factor": in_use})))
+    put = lambda factor, in_use: (
+        save_file({**tensors, "scaling_factor": factor}, tmp_path / "sae_weights.safetensors"),
+        (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "finetuning_scaling_factor": in_use})),
+    )
     put(factor, True)
     with torch.no_grad():
         f, x_hat = obj.encode(X), obj.decode(obj.encode(X) * factor)
@@ -280,14 +344,20 @@ def test_a_scaling_factor_multiplies_activations_after_they_were_picked(architec
         put(torch.ones_like(factor), False)
         assert_close(load_sae(tmp_path, dtype=torch.float64).reconstruct(X), obj(X), rtol=1e-10, atol=1e-10)
     put(factor, False)
-    with pytest.raises(ValueError, match="a scaling_factor other than 1, and the configuration does not say that it is in use"):
+    with pytest.raises(
+        ValueError, match="a scaling_factor other than 1, and the configuration does not say that it is in use"
+    ):
         load_sae(tmp_path)
     put(factor[:1], True)
-    with pytest.raises(ValueError, match=r"scaling_factor must have shape \[24\], one factor for each latent, it has \[1\]"):
+    with pytest.raises(
+        ValueError, match=r"scaling_factor must have shape \[24\], one factor for each latent, it has \[1\]"
+    ):
         load_sae(tmp_path)
 
 
-@pytest.mark.parametrize("architecture, more", [("gated", {}), ("topk", dict(rescale_acts_by_decoder_norm=True)), ("jumprelu", {})])
+@pytest.mark.parametrize(
+    "architecture, more", [("gated", {}), ("topk", dict(rescale_acts_by_decoder_norm=True)), ("jumprelu", {})]
+)
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_what_is_computed_from_half_precision_is_computed_in_float32(architecture, more, half, tmp_path):
     obj = theirs(architecture, **more).to(dtype=half)
@@ -312,49 +382,69 @@ def test_from_saelens_copies_or_shares_as_asked():
 def test_a_pair_that_normalises_differently_is_warned_of():
     a = random_sae(10, 24)
     b = replace(random_sae(10, 24, seed=1), normalize="layer_norm")
-    with pytest.warns(UserWarning, match="A reads hidden states as they are and B reads hidden states normalised by layer_norm: they measure lengths in different units") as said:
+    with pytest.warns(
+        UserWarning,
+        match="A reads hidden states as they are and B reads hidden states normalised by layer_norm: they measure lengths in different units",
+    ) as said:
         match(a, b)
     assert len(said) == 1 and said[0].filename == __file__
-    with pytest.warns(UserWarning, match="A reads hidden states normalised by layer_norm and B reads hidden states as they are"):
+    with pytest.warns(
+        UserWarning, match="A reads hidden states normalised by layer_norm and B reads hidden states as they are"
+    ):
         match(b, a, fold="decoder")
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        match(a, b, weights=dict(encoder=1, decoder=1), fold="decoder"), match(a, b, weights="decoder", metric="cosine"), match(b, b)
+        (
+            match(a, b, weights=dict(encoder=1, decoder=1), fold="decoder"),
+            match(a, b, weights="decoder", metric="cosine"),
+            match(b, b),
+        )
 
 
-@pytest.mark.parametrize("architecture, change, message", [
-    ("gated", dict(r_mag=torch.ones(1)), "b_gate, b_mag and r_mag must have one entry for each latent"),
-    ("gated", dict(b_gate=torch.tensor(1.0)), "b_gate, b_mag and r_mag must have one entry for each latent"),
-    ("gated", dict(b_gate=torch.full((24,), math.inf)), "b_gate has 0 NaN and 24 infinite"),
-    ("gated", dict(r_mag=torch.full((24,), -math.inf)), "r_mag has 0 NaN and 24 infinite"),
-    ("jumprelu", dict(threshold=torch.full((24,), -math.inf)), "threshold has 0 NaN and 24 infinite"),
-    ("batchtopk", dict(topk_threshold=torch.ones(24)), r"topk_threshold must be one number, it has shape \[24\]"),
-    ("batchtopk", dict(topk_threshold=torch.tensor(-math.inf)), "topk_threshold has 0 NaN and 1 infinite"),
-    ("topk", dict(b_enc=torch.ones(1)), r"b_enc must have shape \[24\] to fit W_enc \[10, 24\], it has \[1\]"),
-])
+@pytest.mark.parametrize(
+    "architecture, change, message",
+    [
+        ("gated", dict(r_mag=torch.ones(1)), "b_gate, b_mag and r_mag must have one entry for each latent"),
+        ("gated", dict(b_gate=torch.tensor(1.0)), "b_gate, b_mag and r_mag must have one entry for each latent"),
+        ("gated", dict(b_gate=torch.full((24,), math.inf)), "b_gate has 0 NaN and 24 infinite"),
+        ("gated", dict(r_mag=torch.full((24,), -math.inf)), "r_mag has 0 NaN and 24 infinite"),
+        ("jumprelu", dict(threshold=torch.full((24,), -math.inf)), "threshold has 0 NaN and 24 infinite"),
+        ("batchtopk", dict(topk_threshold=torch.ones(24)), r"topk_threshold must be one number, it has shape \[24\]"),
+        ("batchtopk", dict(topk_threshold=torch.tensor(-math.inf)), "topk_threshold has 0 NaN and 1 infinite"),
+        ("topk", dict(b_enc=torch.ones(1)), r"b_enc must have shape \[24\] to fit W_enc \[10, 24\], it has \[1\]"),
+    ],
+)
 def test_damage_that_arithmetic_would_hide_is_refused(architecture, change, message):
     from saematch.saes.architecture import from_tensors
 
     g = torch.Generator().manual_seed(0)
     shapes = dict(W_enc=(10, 24), W_dec=(24, 10), b_dec=(10,), topk_threshold=())
-    tensors = {name: torch.randn(shapes.get(name, (24,)), generator=g) for name in ARCHITECTURES[architecture].needs.split()}
+    tensors = {
+        name: torch.randn(shapes.get(name, (24,)), generator=g) for name in ARCHITECTURES[architecture].needs.split()
+    }
     cfg = dict(architecture=architecture, k=4)
     assert from_tensors(tensors, "file", cfg).d_sae == 24
     with pytest.raises(ValueError, match="^file: " + message):
         from_tensors(tensors | change, "file", cfg)
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(architecture=["topk"]), r"architecture \['topk'\] is not supported"),
-    (dict(k=True), "k is the number of active latents of topk and abstopk, from 1 to d_sae; activation topk has k=True"),
-    (dict(k=4.0), "activation topk has k=4.0"),
-    (dict(k=25), "activation topk has k=25"),
-    (dict(rescale_acts_by_decoder_norm="no"), "rescale_acts_by_decoder_norm must be true or false, it is 'no'"),
-    (dict(apply_b_dec_to_input=0), "apply_b_dec_to_input must be true or false, it is 0"),
-    (dict(d_in="10"), "cfg.json says d_in='10', d_sae=24"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(architecture=["topk"]), r"architecture \['topk'\] is not supported"),
+        (
+            dict(k=True),
+            "k is the number of active latents of topk and abstopk, from 1 to d_sae; activation topk has k=True",
+        ),
+        (dict(k=4.0), "activation topk has k=4.0"),
+        (dict(k=25), "activation topk has k=25"),
+        (dict(rescale_acts_by_decoder_norm="no"), "rescale_acts_by_decoder_norm must be true or false, it is 'no'"),
+        (dict(apply_b_dec_to_input=0), "apply_b_dec_to_input must be true or false, it is 0"),
+        (dict(d_in="10"), "cfg.json says d_in='10', d_sae=24"),
+    ],
+)
 def test_configurations_that_say_nothing_sound_are_refused(change, message, tmp_path):
     theirs("topk").save_model(tmp_path)
     assert load_sae(tmp_path).k == 4
@@ -364,9 +454,22 @@ def test_configurations_that_say_nothing_sound_are_refused(change, message, tmp_
     assert str(tmp_path) in str(e.value)
 
 
-@pytest.mark.parametrize("metadata, layer", [(dict(hook_layer=5), 5), (dict(hook_layer="5"), 5), (dict(hook_layer=5.0), 5), (dict(hook_layer=0), 0), (dict(hook_layer="five"), None),
-                                             (dict(hook_layer="five", hook_name="blocks.7.hook_resid_post"), 7), (dict(hook_name="blocks.7.hook_resid_post"), 7), (dict(hook_layer=None), None)])
+@pytest.mark.parametrize(
+    "metadata, layer",
+    [
+        (dict(hook_layer=5), 5),
+        (dict(hook_layer="5"), 5),
+        (dict(hook_layer=5.0), 5),
+        (dict(hook_layer=0), 0),
+        (dict(hook_layer="five"), None),
+        (dict(hook_layer="five", hook_name="blocks.7.hook_resid_post"), 7),
+        (dict(hook_name="blocks.7.hook_resid_post"), 7),
+        (dict(hook_layer=None), None),
+    ],
+)
 def test_a_layer_is_a_whole_number(metadata, layer, tmp_path):
     theirs("jumprelu").save_model(tmp_path)
-    (tmp_path / "cfg.json").write_text(json.dumps({**json.loads((tmp_path / "cfg.json").read_text()), "metadata": metadata}))
+    (tmp_path / "cfg.json").write_text(
+        json.dumps({**json.loads((tmp_path / "cfg.json").read_text()), "metadata": metadata})
+    )
     assert load_sae(tmp_path).layer == layer and type(load_sae(tmp_path).layer) is type(layer)

@@ -1,13 +1,15 @@
 """The assignment engine against SciPy's dense solver, on generated shapes, scales, ties and options."""
+
 import math
 from dataclasses import replace
 
 import pytest
+import saematch.assign  # noqa: F401  (the module, beside the function of the same name)
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-import saematch.assign  # noqa: F401  (the module, beside the function of the same name)
 from saematch import assign, verify
 
 engine = __import__("sys").modules["saematch.assign"]
@@ -44,8 +46,25 @@ def close(a, X, Y, metric, reject):
         assert int((a.index >= 0).sum()) == min(C.shape)
 
 
-KINDS = ("normal", "integers", "few values", "copies", "some zero rows", "all equal", "hub", "clusters", "line", "same as X", "almost X",
-         "heavy tails", "tight clusters", "row scales", "one side equal", "orthogonal", "offset")
+KINDS = (
+    "normal",
+    "integers",
+    "few values",
+    "copies",
+    "some zero rows",
+    "all equal",
+    "hub",
+    "clusters",
+    "line",
+    "same as X",
+    "almost X",
+    "heavy tails",
+    "tight clusters",
+    "row scales",
+    "one side equal",
+    "orthogonal",
+    "offset",
+)
 
 
 def descriptors(kind, n, m, D, seed):
@@ -58,7 +77,7 @@ def descriptors(kind, n, m, D, seed):
     elif kind == "copies":
         X, Y = X[torch.randint(max(1, n // 5), (n,), generator=g)], Y[torch.randint(max(1, m // 3), (m,), generator=g)]
     elif kind == "some zero rows":
-        X[: n // 2], Y[m // 3:] = 0, 0
+        X[: n // 2], Y[m // 3 :] = 0, 0
     elif kind == "all equal":
         X, Y = torch.ones(n, D), torch.ones(m, D)
     elif kind == "hub":
@@ -78,7 +97,7 @@ def descriptors(kind, n, m, D, seed):
     elif kind == "one side equal":
         X = X * 0 + 1
     elif kind == "orthogonal":
-        X[:, D // 2:], Y[:, : D // 2] = 0, 0
+        X[:, D // 2 :], Y[:, : D // 2] = 0, 0
     elif kind == "offset":
         X[:, 0] += 1e4
     elif kind in ("same as X", "almost X"):
@@ -88,9 +107,19 @@ def descriptors(kind, n, m, D, seed):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(kind=st.sampled_from(KINDS), n=st.integers(1, 90), m=st.integers(1, 90), D=st.sampled_from((1, 2, 3, 8, 40, 130)), square=st.booleans(),
-       seed=st.integers(0, 10**6), scale=st.sampled_from((1e-6, 1.0, 1e6)), shift=st.sampled_from((0.0, 10.0)), double=st.booleans(),
-       metric=st.sampled_from(("sqeuclidean", "sqeuclidean", "unsigned", "inner")), reject=st.sampled_from((None, None, 0.0, 0.3, 1.0)))
+@given(
+    kind=st.sampled_from(KINDS),
+    n=st.integers(1, 90),
+    m=st.integers(1, 90),
+    D=st.sampled_from((1, 2, 3, 8, 40, 130)),
+    square=st.booleans(),
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from((1e-6, 1.0, 1e6)),
+    shift=st.sampled_from((0.0, 10.0)),
+    double=st.booleans(),
+    metric=st.sampled_from(("sqeuclidean", "sqeuclidean", "unsigned", "inner")),
+    reject=st.sampled_from((None, None, 0.0, 0.3, 1.0)),
+)
 def test_the_optimum_is_found_and_proven(kind, n, m, D, square, seed, scale, shift, double, metric, reject):
     X, Y = descriptors(kind, n, n if square else m, D, seed)
     X, Y = ((Z.double() if double else Z) * scale + shift * scale for Z in (X, Y))
@@ -114,9 +143,18 @@ eight_bits = pytest.mark.skipif(not engine.int8_is_exact(), reason="8-bit produc
 
 @eight_bits
 @settings(max_examples=120, deadline=None, derandomize=True)
-@given(kind=st.sampled_from(KINDS), n=st.integers(1, 120), m=st.integers(1, 120), D=st.sampled_from((33, 64, 300)), seed=st.integers(0, 10**6),
-       scale=st.sampled_from((1e-6, 1.0, 1e6)), double=st.booleans(), keep=st.sampled_from((None, True, False)),
-       metric=st.sampled_from(("sqeuclidean", "sqeuclidean", "unsigned", "inner")), reject=st.sampled_from((None, None, 0.3)))
+@given(
+    kind=st.sampled_from(KINDS),
+    n=st.integers(1, 120),
+    m=st.integers(1, 120),
+    D=st.sampled_from((33, 64, 300)),
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from((1e-6, 1.0, 1e6)),
+    double=st.booleans(),
+    keep=st.sampled_from((None, True, False)),
+    metric=st.sampled_from(("sqeuclidean", "sqeuclidean", "unsigned", "inner")),
+    reject=st.sampled_from((None, None, 0.3)),
+)
 def test_the_optimum_is_found_and_proven_with_8_bits(kind, n, m, D, seed, scale, double, keep, metric, reject):
     X, Y = descriptors(kind, n, m, D, seed)
     X, Y = ((Z.double() if double else Z) * scale for Z in (X, Y))
@@ -175,7 +213,10 @@ def test_8_bits_without_their_error_bound_would_prove_too_much(metric, keep):
 
 
 @eight_bits
-@pytest.mark.parametrize("why", ["precision of the caller", "mixed types", "too long for float16", "too long for float32", "very many columns"])
+@pytest.mark.parametrize(
+    "why",
+    ["precision of the caller", "mixed types", "too long for float16", "too long for float32", "very many columns"],
+)
 def test_8_bits_in_corners(monkeypatch, why):
     X, Y = descriptors("normal", 300, 300, 140_000 if why == "very many columns" else 300, seed=0)
     if why == "very many columns":
@@ -207,12 +248,15 @@ def test_8_bits_are_refused_where_they_would_be_wrong(monkeypatch, machine):
 
 
 # SciPy's own cases (scipy/optimize/tests/test_linear_assignment.py), as inner products with unit vectors
-@pytest.mark.parametrize("cost, expected", [
-    ([[400, 150, 400], [400, 450, 600], [300, 225, 300]], [150, 400, 300]),
-    ([[400, 150, 400, 1], [400, 450, 600, 2], [300, 225, 300, 3]], [150, 2, 300]),
-    ([[10, 10, 8], [9, 8, 1], [9, 7, 4]], [10, 1, 7]),
-    ([[10, 10, 8, 11], [9, 8, 1, 1], [9, 7, 4, 10]], [10, 1, 4]),
-])
+@pytest.mark.parametrize(
+    "cost, expected",
+    [
+        ([[400, 150, 400], [400, 450, 600], [300, 225, 300]], [150, 400, 300]),
+        ([[400, 150, 400, 1], [400, 450, 600, 2], [300, 225, 300, 3]], [150, 2, 300]),
+        ([[10, 10, 8], [9, 8, 1], [9, 7, 4]], [10, 1, 7]),
+        ([[10, 10, 8, 11], [9, 8, 1, 1], [9, 7, 4, 10]], [10, 1, 4]),
+    ],
+)
 @pytest.mark.parametrize("sign", (1, -1))
 def test_cases_of_scipy(cost, expected, sign):
     cost = sign * torch.tensor(cost, dtype=torch.float64)
@@ -228,7 +272,9 @@ def test_the_paths_of_a_gpu_give_the_same_answer(monkeypatch):
     a, b, c = assign(X, Y), assign(X, Y, keep=True), assign(X, Y, keep=False)
     assert torch.equal(a.index, b.index) and torch.equal(a.index, c.index)
     settle = engine.settle
-    monkeypatch.setattr(engine, "settle", lambda nodes, s, t, length, dense, deadline: settle(nodes, s, t, length, True, deadline))
+    monkeypatch.setattr(
+        engine, "settle", lambda nodes, s, t, length, dense, deadline: settle(nodes, s, t, length, True, deadline)
+    )
     assert torch.equal(assign(X, Y).index, a.index)
 
 
@@ -309,13 +355,26 @@ def test_the_products_are_full_float32_whatever_was_set_before():
 X2, Y2 = torch.ones(3, 2), torch.ones(4, 2)
 
 
-@pytest.mark.parametrize("args, kw, error, says", [
-    ((X2 * math.nan, Y2), {}, ValueError, "X"), ((X2, Y2 * math.inf), {}, ValueError, "Y"), ((X2, torch.ones(4, 3)), {}, ValueError, "cannot be compared"),
-    ((X2[:0], Y2), {}, ValueError, "at least one row"), ((X2, Y2[:, :0]), {}, ValueError, "X|at least one"), ((X2.tolist(), Y2), {}, TypeError, "tensor"),
-    ((X2.long(), Y2), {}, TypeError, "floating"), ((X2[0], Y2), {}, ValueError, "matrix"), ((X2, Y2), dict(reject=-1.0), ValueError, "reject"),
-    ((X2, Y2), dict(reject=math.nan), ValueError, "reject"), ((X2, Y2), dict(reject="no"), ValueError, "reject"), ((X2, Y2), dict(metric="cosine"), ValueError, "metric"),
-    ((X2, Y2), dict(tol=0), ValueError, "tol"), ((X2, Y2), dict(time_limit=-1), ValueError, "time_limit"), ((X2, Y2), dict(tol=math.nan), ValueError, "tol"),
-])
+@pytest.mark.parametrize(
+    "args, kw, error, says",
+    [
+        ((X2 * math.nan, Y2), {}, ValueError, "X"),
+        ((X2, Y2 * math.inf), {}, ValueError, "Y"),
+        ((X2, torch.ones(4, 3)), {}, ValueError, "cannot be compared"),
+        ((X2[:0], Y2), {}, ValueError, "at least one row"),
+        ((X2, Y2[:, :0]), {}, ValueError, "X|at least one"),
+        ((X2.tolist(), Y2), {}, TypeError, "tensor"),
+        ((X2.long(), Y2), {}, TypeError, "floating"),
+        ((X2[0], Y2), {}, ValueError, "matrix"),
+        ((X2, Y2), dict(reject=-1.0), ValueError, "reject"),
+        ((X2, Y2), dict(reject=math.nan), ValueError, "reject"),
+        ((X2, Y2), dict(reject="no"), ValueError, "reject"),
+        ((X2, Y2), dict(metric="cosine"), ValueError, "metric"),
+        ((X2, Y2), dict(tol=0), ValueError, "tol"),
+        ((X2, Y2), dict(time_limit=-1), ValueError, "time_limit"),
+        ((X2, Y2), dict(tol=math.nan), ValueError, "tol"),
+    ],
+)
 def test_bad_input_is_named(args, kw, error, says):
     with pytest.raises(error, match=says):
         assign(*args, **kw)

@@ -1,4 +1,5 @@
 """Bad weights and bad files, beyond the lessons of the notebooks."""
+
 import json
 import pickle
 
@@ -7,7 +8,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from saematch import SAE, Match, descriptors, fold, load_sae, load_suite, match, permute, planted, random_sae, rescale, save_sae
+from saematch import (
+    SAE,
+    Match,
+    descriptors,
+    fold,
+    load_sae,
+    load_suite,
+    match,
+    permute,
+    planted,
+    random_sae,
+    rescale,
+    save_sae,
+)
 from saematch.ground import UnknownName, UsageError
 from saematch.saes.files import by_layer, layer_of
 
@@ -22,11 +36,23 @@ def folder_of(path, tensors=None, **cfg):
     return path
 
 
-@pytest.mark.parametrize("name, where, value", [("W_enc", (5, 8), "nan"), ("b_enc", (0,), "inf"), ("W_dec", (8, 0), "-inf"), ("b_dec", (2,), "nan"), ("threshold", (8,), "nan")])
+@pytest.mark.parametrize(
+    "name, where, value",
+    [
+        ("W_enc", (5, 8), "nan"),
+        ("b_enc", (0,), "inf"),
+        ("W_dec", (8, 0), "-inf"),
+        ("b_dec", (2,), "nan"),
+        ("threshold", (8,), "nan"),
+    ],
+)
 def test_every_parameter_is_checked_for_finite_values(name, where, value, tmp_path):
     p = sae.parameters()[name].clone()
     p[where] = float(value)
-    with pytest.raises(ValueError, match=rf"{name} has {int(value == 'nan')} NaN and {int(value != 'nan')} infinite of {p.numel()} values.*\[{', '.join(map(str, where))}\]"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{name} has {int(value == 'nan')} NaN and {int(value != 'nan')} infinite of {p.numel()} values.*\[{', '.join(map(str, where))}\]",
+    ):
         load_sae(folder_of(tmp_path / "bad", {**sae.parameters(), name: p}))
 
 
@@ -38,13 +64,21 @@ def test_every_parameter_is_missed_and_its_shape_checked(name, tmp_path):
     with pytest.raises(ValueError, match="must have shape"):
         load_sae(folder_of(tmp_path / "shape", {**rest, name: torch.ones(2, 2, 2)}))
     with pytest.raises(TypeError, match=f"{name} must be a floating-point torch tensor, it is a tensor of torch.int64"):
-        load_sae(folder_of(tmp_path / "dtype", {**rest, name: torch.ones_like(sae.parameters()[name], dtype=torch.int64)}))
+        load_sae(
+            folder_of(tmp_path / "dtype", {**rest, name: torch.ones_like(sae.parameters()[name], dtype=torch.int64)})
+        )
 
 
 def test_configurations_that_would_be_computed_differently(tmp_path):
-    for cfg, says in [(dict(architecture="gated"), "a gated SAE has exactly the tensors .*missing b_gate"), (dict(architecture="crosscoder"), "architecture 'crosscoder' is not supported"), (dict(normalize_activations="expected_average_only_in"), "never folded into the weights"),
-                      (dict(reshape_activations="conv"), "reshape_activations is 'conv'"), (dict(apply_b_dec_to_input="false"), "apply_b_dec_to_input must be true or false"), (dict(metadata=[1]), "metadata must be an object"),
-                      (dict(d_sae=10), "cfg.json says d_in=6, d_sae=10, d_out=6, the tensors say 6, 9, 6")]:
+    for cfg, says in [
+        (dict(architecture="gated"), "a gated SAE has exactly the tensors .*missing b_gate"),
+        (dict(architecture="crosscoder"), "architecture 'crosscoder' is not supported"),
+        (dict(normalize_activations="expected_average_only_in"), "never folded into the weights"),
+        (dict(reshape_activations="conv"), "reshape_activations is 'conv'"),
+        (dict(apply_b_dec_to_input="false"), "apply_b_dec_to_input must be true or false"),
+        (dict(metadata=[1]), "metadata must be an object"),
+        (dict(d_sae=10), "cfg.json says d_in=6, d_sae=10, d_out=6, the tensors say 6, 9, 6"),
+    ]:
         with pytest.raises(ValueError, match=says):
             load_sae(folder_of(tmp_path / "cfg", **cfg))
     (tmp_path / "cfg" / "cfg.json").write_text("{not json")
@@ -98,7 +132,13 @@ def test_one_latent_and_none():
     assert match(one, random_sae(6, 1, seed=1)).index.tolist() == [0]
     assert match(one, sae).matched.tolist() == [True] and match(sae, one).matched.sum() == 1
     with pytest.raises(ValueError, match="at least one latent"):
-        SAE(W_enc=torch.ones(6, 0), b_enc=torch.ones(0), W_dec=torch.ones(0, 6), b_dec=torch.ones(6), threshold=torch.ones(0))
+        SAE(
+            W_enc=torch.ones(6, 0),
+            b_enc=torch.ones(0),
+            W_dec=torch.ones(0, 6),
+            b_dec=torch.ones(6),
+            threshold=torch.ones(0),
+        )
     with pytest.raises(ValueError, match="needs at least one dimension and one latent"):
         random_sae(6, 0)
 
@@ -109,8 +149,13 @@ def test_indices_and_scales_of_other_kinds():
     with pytest.raises(ValueError, match="must be a permutation"):
         permute(sae, torch.arange(9).float())
     assert torch.equal(permute(sae, list(range(9))[::-1]).b_enc, sae.b_enc.flip(0))
-    for call in (lambda: rescale(sae, torch.ones(8)), lambda: sae.select(torch.ones(8, dtype=torch.bool)), lambda: sae.select(torch.ones(9, 2, dtype=torch.bool)),
-                 lambda: descriptors(sae, sae, weights=["encoder"]), lambda: descriptors(sae, sae, weights={"encoder": "1"})):
+    for call in (
+        lambda: rescale(sae, torch.ones(8)),
+        lambda: sae.select(torch.ones(8, dtype=torch.bool)),
+        lambda: sae.select(torch.ones(9, 2, dtype=torch.bool)),
+        lambda: descriptors(sae, sae, weights=["encoder"]),
+        lambda: descriptors(sae, sae, weights={"encoder": "1"}),
+    ):
         with pytest.raises(ValueError, match="scale must be|keep must be|weights must be|weight of a block"):
             call()
     with pytest.raises(ValueError, match="scales are not positive"):
@@ -122,14 +167,28 @@ def test_indices_and_scales_of_other_kinds():
 
 
 def test_layers_are_read_from_names():
-    assert [layer_of(n) for n in ("blocks.7.hook_resid_post", "layer_20/width_16k/average_l0_71", "layer_3/width_16k/l0_53", "layer-3", "layers.11.mlp", "L4", "width_16k")] == [7, 20, 3, 3, 11, 4, None]
+    assert [
+        layer_of(n)
+        for n in (
+            "blocks.7.hook_resid_post",
+            "layer_20/width_16k/average_l0_71",
+            "layer_3/width_16k/l0_53",
+            "layer-3",
+            "layers.11.mlp",
+            "L4",
+            "width_16k",
+        )
+    ] == [7, 20, 3, 3, 11, 4, None]
 
 
 def test_a_suite_with_several_saes_a_layer_asks_for_a_pattern(tmp_path):
     for width in ("16k", "65k"):
         for layer in (1, 2):
             folder_of(tmp_path / f"layer_{layer}" / f"width_{width}")
-    with pytest.raises(UsageError, match=r"several SAEs for layer 1; choose with pattern=, one of: layer_\{layer\}/width_16k, layer_\{layer\}/width_65k"):
+    with pytest.raises(
+        UsageError,
+        match=r"several SAEs for layer 1; choose with pattern=, one of: layer_\{layer\}/width_16k, layer_\{layer\}/width_65k",
+    ):
         load_suite(tmp_path)
     assert load_suite(tmp_path, "layer_{layer}/width_65k").layers == [1, 2]
     with pytest.raises(UsageError, match="no SAE with a layer number for pattern"):
@@ -163,5 +222,8 @@ def test_garbage_named_npz_and_symlinked_folders(tmp_path):
 
 def test_info_keys_that_are_also_arguments_survive_the_disk(tmp_path):
     from dataclasses import replace
-    save_sae(replace(sae, info=dict(dtype="x", device="y", tensors=1, apply_b_dec_to_input=2)), tmp_path / "a.safetensors")
+
+    save_sae(
+        replace(sae, info=dict(dtype="x", device="y", tensors=1, apply_b_dec_to_input=2)), tmp_path / "a.safetensors"
+    )
     assert load_sae(tmp_path / "a.safetensors").info["tensors"] == 1

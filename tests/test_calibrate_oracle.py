@@ -1,4 +1,5 @@
 """Scores against a dense recomputation, slack against the matches that forbidding a pair leaves, p-values and false discoveries where the truth is known."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +8,21 @@ from scipy.stats import false_discovery_control, kstest
 from torch.testing import assert_close
 
 from saematch import SAE, Match, compose, load_suite, match, planted, random_sae
-from saematch.lap.assign import assign
 from saematch.judging.calibrate import (
-    NULLS, SCORES, alternatives, benjamini_hochberg, calibrate, neighbours, null, null_scores, p_values,
-    pair_scores, planted_from, precision_recall, principal_axes
+    NULLS,
+    SCORES,
+    benjamini_hochberg,
+    calibrate,
+    neighbours,
+    null,
+    null_scores,
+    p_values,
+    pair_scores,
+    planted_from,
+    precision_recall,
+    principal_axes,
 )
+from saematch.lap.assign import assign
 from saematch.lap.metric import cost_matrix
 from saematch.matching.descriptors import descriptors
 from saematch.matching.match import METHODS
@@ -45,15 +56,23 @@ def test_scores_of_every_method_and_width(method, widths, tile):
     cosine = torch.cosine_similarity(X, Y[m.index], dim=1).masked_fill(~m.matched, float("nan"))
     same(s, dict(cosine=cosine.numpy()))
     assert list(s.columns) == ["latent_a", "latent_b", *SCORES] and s.slack.isna().all() == (method != "exact")
-    assert (s.latent_b == m.index.numpy()).all() and s[list(SCORES)].drop(columns="slack").isna().any(axis=1).equals(s.latent_b < 0)
+    assert (s.latent_b == m.index.numpy()).all() and s[list(SCORES)].drop(columns="slack").isna().any(axis=1).equals(
+        s.latent_b < 0
+    )
 
 
 def test_ties_and_copies_are_no_nearer():
     a = random_sae(5, 12, seed=1).select(torch.tensor([0, 1, 2, 3] * 3))
     m = match(a, a, dead="keep")
     s = pair_scores(a, a, m)
-    assert (s[["distance", "rank_row", "rank_column"]].abs() < 1e-12).all(axis=None) and (s.margin.abs() < 1e-9).all() and (s.slack.abs() < 1e-9).all()
-    far = SAE(**{k: p + (1e4 if k == "W_dec" else 0) for k, p in a.parameters().items()})  # a common offset that eats digits
+    assert (
+        (s[["distance", "rank_row", "rank_column"]].abs() < 1e-12).all(axis=None)
+        and (s.margin.abs() < 1e-9).all()
+        and (s.slack.abs() < 1e-9).all()
+    )
+    far = SAE(
+        **{k: p + (1e4 if k == "W_dec" else 0) for k, p in a.parameters().items()}
+    )  # a common offset that eats digits
     s = pair_scores(far, far, match(far, far, dead="keep", fold=False))
     assert (s[["rank_row", "rank_column"]] == 0).all(axis=None)
 
@@ -65,7 +84,12 @@ def test_unsigned_and_other_metrics():
     same(s, whole(cost_matrix(X, Y, unsigned=True).numpy(), m.index))
     assert_close(torch.from_numpy(s.cosine.to_numpy(copy=True)), torch.cosine_similarity(X, Y[m.index], dim=1).abs())
     a, b = random_sae(6, 15, seed=1), random_sae(6, 15, seed=2)
-    for options in (dict(metric="cosine"), dict(fold=False), dict(weights="decoder"), dict(weights={"encoder": 2, "bias": 0.5}, balance="block")):
+    for options in (
+        dict(metric="cosine"),
+        dict(fold=False),
+        dict(weights="decoder"),
+        dict(weights={"encoder": 2, "bias": 0.5}, balance="block"),
+    ):
         m = match(a, b, **options)
         same(pair_scores(a, b, m), whole(cost_matrix(*descriptors(a, b, **options)).numpy(), m.index))
     other = pair_scores(a, b, match(a, b), weights="decoder")
@@ -73,7 +97,19 @@ def test_unsigned_and_other_metrics():
     assert other.slack.isna().all(), "the prices belong to other costs"
 
 
-@pytest.mark.parametrize("widths, reject", [((20, 20), None), ((14, 20), None), ((20, 14), None), ((20, 20), 9.0), ((14, 20), 9.0), ((20, 14), 9.0), ((12, 12), 2.0)], ids=str)
+@pytest.mark.parametrize(
+    "widths, reject",
+    [
+        ((20, 20), None),
+        ((14, 20), None),
+        ((20, 14), None),
+        ((20, 20), 9.0),
+        ((14, 20), 9.0),
+        ((20, 14), 9.0),
+        ((12, 12), 2.0),
+    ],
+    ids=str,
+)
 def test_slack_never_exceeds_what_forbidding_the_pair_costs(widths, reject):
     g = torch.Generator().manual_seed(sum(widths))
     X, Y = (torch.randn(n, 4, generator=g, dtype=torch.float64) for n in widths)
@@ -133,7 +169,13 @@ def test_memory_does_not_grow_with_the_square():
 @pytest.mark.parametrize("kind", NULLS)
 def test_a_null_keeps_what_the_table_says(kind):
     b = random_sae(10, 400, seed=0)
-    b = SAE(**{**b.parameters(), "W_dec": b.W_dec + torch.tensor([2.0] + [0.0] * 9), "W_enc": b.W_enc * torch.linspace(0.2, 2, 10)[:, None].double()})
+    b = SAE(
+        **{
+            **b.parameters(),
+            "W_dec": b.W_dec + torch.tensor([2.0] + [0.0] * 9),
+            "W_enc": b.W_enc * torch.linspace(0.2, 2, 10)[:, None].double(),
+        }
+    )
     b0, cosine = null(b, kind, seed=3), lambda s: torch.nn.functional.normalize(s.W_dec, dim=1)
     assert_close(b0.W_dec.norm(dim=1), b.W_dec.norm(dim=1)), assert_close(b0.W_enc.norm(dim=0), b.W_enc.norm(dim=0))
     assert torch.equal(b0.b_enc, b.b_enc) and torch.equal(b0.threshold, b.threshold) and b0.dtype == b.dtype
@@ -145,7 +187,11 @@ def test_a_null_keeps_what_the_table_says(kind):
     if kind == "signs":
         U, has_mean = principal_axes(b.W_dec)
         moment = lambda R: U.T @ (R.T @ R) @ U
-        assert has_mean and torch.allclose(R.mean(0), R0.mean(0)) and torch.allclose(moment(R).diagonal(), moment(R0).diagonal())
+        assert (
+            has_mean
+            and torch.allclose(R.mean(0), R0.mean(0))
+            and torch.allclose(moment(R).diagonal(), moment(R0).diagonal())
+        )
     assert (R * R0).sum(1).abs().mean() < 0.95
 
 
@@ -168,7 +214,10 @@ def test_transcoders_get_a_map_for_either_side():
         t0 = null(t, kind, 1)
         into = torch.linalg.lstsq(t.W_enc.T, t0.W_enc.T).solution
         assert_close(t0.encode(x @ into), t.encode(x))
-        assert_close(torch.cdist(t0.reconstruct(x @ into), t0.reconstruct(x @ into)), torch.cdist(t.reconstruct(x), t.reconstruct(x)))
+        assert_close(
+            torch.cdist(t0.reconstruct(x @ into), t0.reconstruct(x @ into)),
+            torch.cdist(t.reconstruct(x), t.reconstruct(x)),
+        )
     assert null(t, "latents", 1).W_dec.shape == t.W_dec.shape
 
 
@@ -176,7 +225,10 @@ def test_p_values_by_hand_and_against_numpy():
     rng = np.random.default_rng(0)
     s, s0 = rng.normal(size=50).round(1), rng.normal(size=80).round(1)  # ties
     assert_close(p_values(s, s0), torch.tensor([(1 + (s0 >= x).sum()) / 81 for x in s], dtype=torch.float64))
-    assert p_values([1.0], []).tolist() == [1.0] and p_values([float("inf"), -float("inf")], [0.0]).tolist() == [0.5, 1.0]
+    assert p_values([1.0], []).tolist() == [1.0] and p_values([float("inf"), -float("inf")], [0.0]).tolist() == [
+        0.5,
+        1.0,
+    ]
 
 
 def test_adjusted_is_scipys_without_the_unmatched():
@@ -198,7 +250,19 @@ def test_adjusted_is_scipys_without_the_unmatched():
 @pytest.mark.parametrize("score", ["distance", "cosine", "margin", "slack"])
 def test_p_values_are_uniform_where_the_null_is_true(kind, score):
     "SAEs that have nothing to do with each other, on the isotropic toy, where every null is the right one."
-    ps = torch.cat([calibrate(random_sae(24, 250, seed=2 * k), random_sae(24, 250, seed=2 * k + 1), null=kind, score=score, repeats=4, seed=k).p(kind) for k in range(4)])
+    ps = torch.cat(
+        [
+            calibrate(
+                random_sae(24, 250, seed=2 * k),
+                random_sae(24, 250, seed=2 * k + 1),
+                null=kind,
+                score=score,
+                repeats=4,
+                seed=k,
+            ).p(kind)
+            for k in range(4)
+        ]
+    )
     assert abs((ps <= 0.05).double().mean() - 0.05) < 0.03 and abs(ps.mean() - 0.5) < 0.05
     assert kstest(ps.numpy(), "uniform").statistic < 0.08
 
@@ -217,7 +281,9 @@ def test_false_discoveries_on_the_isotropic_toy_stay_below_q(score):
         b, truth = planted(a, decoder_noise=1.0, encoder_noise=1.0, replaced=0.5, seed=seed)
         m = match(a, b)
         for kind in ("rotation", "signs"):
-            said.append(precision_recall(calibrate(a, b, m, null=kind, score=score, q=0.1, seed=seed).match().index, truth))
+            said.append(
+                precision_recall(calibrate(a, b, m, null=kind, score=score, q=0.1, seed=seed).match().index, truth)
+            )
     assert np.mean([s["fdp"] for s in said]) <= 0.1 and np.mean([s["recall"] for s in said]) > 0.5
 
 
@@ -231,7 +297,10 @@ def test_on_latents_of_a_real_sae_the_defaults_hold_the_level_and_rotation_does_
                 said.setdefault((kind, score), []).append(precision_recall(c.by(score).match(kind).index, truth))
     fdr = {k: np.mean([x["fdp"] for x in v]) for k, v in said.items()}
     assert fdr["rotation", "cosine"] > 0.2, "the negative finding that judging/03_calibrate tells of"
-    assert max(fdr[None, s] for s in ("margin", "slack")) <= 0.05 and max(v for (k, _), v in fdr.items() if k != "rotation") <= 0.1
+    assert (
+        max(fdr[None, s] for s in ("margin", "slack")) <= 0.05
+        and max(v for (k, _), v in fdr.items() if k != "rotation") <= 0.1
+    )
     assert min(x["recall"] for v in said.values() for x in v) > 0.9
 
 
@@ -240,7 +309,10 @@ def test_planted_from_is_what_it_says():
     a, b, truth = planted_from(s, noise=1.0, replaced=0.25, seed=2)
     has = truth >= 0
     assert (len(truth), int(has.sum()), a.d_sae, b.d_sae) == (200, 150, 200, 200) and truth[has].unique().numel() == 150
-    assert_close(b.W_dec[truth[has]].norm(dim=1), a.W_dec[has].norm(dim=1)), assert_close(b.W_enc[:, truth[has]].norm(dim=0), a.W_enc[:, has].norm(dim=0))
+    (
+        assert_close(b.W_dec[truth[has]].norm(dim=1), a.W_dec[has].norm(dim=1)),
+        assert_close(b.W_enc[:, truth[has]].norm(dim=0), a.W_enc[:, has].norm(dim=0)),
+    )
     cosine = torch.cosine_similarity(b.W_dec[truth[has]], a.W_dec[has], dim=1)
     assert abs(cosine.mean() - 0.5**0.5) < 0.03
     others = torch.ones(200, dtype=torch.bool).index_fill(0, truth[has], False)
@@ -251,7 +323,11 @@ def test_planted_from_is_what_it_says():
 
 def test_halves_and_pairs():
     a, b = random_sae(12, 31, seed=0), random_sae(12, 30, seed=1)
-    assert len(null_scores(a, b, "halves")) == 15 and len(null_scores(a, b, "pairs")) == 31 and null_scores(a, b, "pairs").cosine.notna().sum() == 30
+    assert (
+        len(null_scores(a, b, "halves")) == 15
+        and len(null_scores(a, b, "pairs")) == 31
+        and null_scores(a, b, "pairs").cosine.notna().sum() == 30
+    )
     assert not null_scores(a, b, "pairs", seed=1).equals(null_scores(a, b, "pairs", seed=2))
     c = calibrate(a, b, null=("halves", "pairs"), repeats=3)
     assert len(c.nulls["halves"]) == 45 and len(c.nulls["pairs"]) == 93 and c.summary().loc["pairs", "null pairs"] == 90
@@ -267,17 +343,33 @@ def test_the_filtered_match_can_be_saved_inverted_and_calibrated_again(tmp_path)
     m.save(tmp_path / "m.safetensors")
     back = Match.load(tmp_path / "m.safetensors")
     assert torch.equal(back.index, m.index) and back.info["calibrated"]["nulls"] == ["rotation"]
-    assert torch.equal(m.inverse().inverse().index, m.index) and pair_scores(a, b, m).slack.notna().equals(pair_scores(a, b, m).latent_b >= 0)
-    assert_close(torch.from_numpy(pair_scores(b, a, c.given.inverse()).slack.to_numpy(copy=True))[c.given.index], torch.from_numpy(c.scores.slack.to_numpy(copy=True)))
+    assert torch.equal(m.inverse().inverse().index, m.index) and pair_scores(a, b, m).slack.notna().equals(
+        pair_scores(a, b, m).latent_b >= 0
+    )
+    assert_close(
+        torch.from_numpy(pair_scores(b, a, c.given.inverse()).slack.to_numpy(copy=True))[c.given.index],
+        torch.from_numpy(c.scores.slack.to_numpy(copy=True)),
+    )
 
 
 def test_bad_input_is_named():
     a, b = random_sae(6, 20, seed=0), random_sae(6, 20, seed=1)
     m = match(a, b)
-    for options, says in [(dict(null="rotations"), "a null must be one of rotation, coordinates, signs, latents, halves, pairs, not 'rotations'"), (dict(null=()), "a null must be one of"),
-                          (dict(repeats=0), "a whole number from 1, not 0"), (dict(repeats=1.5), "a whole number"), (dict(q=0), "between 0 and 1, not 0"), (dict(q=1.0), "between 0 and 1"),
-                          (dict(score="p"), "score must be one of distance"), (dict(correction="fdr"), "'bh' or 'by'"), (dict(fold=False), "made with fold=True, not False"),
-                          (dict(score="slack", null="pairs"), "the slack needs the prices")]:
+    for options, says in [
+        (
+            dict(null="rotations"),
+            "a null must be one of rotation, coordinates, signs, latents, halves, pairs, not 'rotations'",
+        ),
+        (dict(null=()), "a null must be one of"),
+        (dict(repeats=0), "a whole number from 1, not 0"),
+        (dict(repeats=1.5), "a whole number"),
+        (dict(q=0), "between 0 and 1, not 0"),
+        (dict(q=1.0), "between 0 and 1"),
+        (dict(score="p"), "score must be one of distance"),
+        (dict(correction="fdr"), "'bh' or 'by'"),
+        (dict(fold=False), "made with fold=True, not False"),
+        (dict(score="slack", null="pairs"), "the slack needs the prices"),
+    ]:
         with pytest.raises(ValueError, match=says):
             calibrate(a, b, m, **options)
     with pytest.raises(ValueError, match="does not say how that was"):

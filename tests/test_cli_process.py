@@ -1,4 +1,5 @@
 """The command line: exit codes, pipes, interruption, a disk that refuses."""
+
 import json
 import os
 import resource
@@ -7,15 +8,14 @@ import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from saematch import planted, random_sae, save_sae
-from saematch.studies.cli import main
 from saematch.ground import UsageError
 from saematch.matching.match import Match
+from saematch.studies.cli import main
 from saematch.studies.run import run
 
 SAEMATCH = [sys.executable, "-m", "saematch"]
@@ -38,6 +38,7 @@ def here(capsys, tmp_path, monkeypatch):
         except SystemExit as e:  # argparse
             code = e.code
         return code, *capsys.readouterr()
+
     return called
 
 
@@ -67,7 +68,13 @@ def test_run_in_a_pipe_is_quiet_and_complete(suite, tmp_path):
     done = call("run", "--suite", suite, "--out", tmp_path / "out", "--layers", "2-3,6")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "report.html" in done.stdout
-    expected = {"run.json", "summary.json", "pairs.parquet", "report.html", *(f"figures/{n}.png" for n in ("growth", "mse", "distribution", "agreement"))}
+    expected = {
+        "run.json",
+        "summary.json",
+        "pairs.parquet",
+        "report.html",
+        *(f"figures/{n}.png" for n in ("growth", "mse", "distribution", "agreement")),
+    }
     assert expected <= files(tmp_path / "out")
     assert not [f for f in files(tmp_path / "out") if f.endswith(".tmp")]
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["layers"] == [2, 3, 6]
@@ -79,7 +86,15 @@ def test_two_layers_are_enough(suite, tmp_path, here):
 
 
 def test_match_prints_and_writes(suite, tmp_path, here):
-    code, stdout, _ = here("match", suite / "layer_2.safetensors", suite / "layer_3.safetensors", "--out", tmp_path / "m.safetensors", "--top", "3")
+    code, stdout, _ = here(
+        "match",
+        suite / "layer_2.safetensors",
+        suite / "layer_3.safetensors",
+        "--out",
+        tmp_path / "m.safetensors",
+        "--top",
+        "3",
+    )
     assert code == 0 and "40 of 40 matched to 40" in stdout
     assert Match.load(tmp_path / "m.safetensors").matched.all()
 
@@ -90,24 +105,39 @@ def test_info_of_an_sae_and_of_a_suite(suite, here):
     assert "reads 16, 40 latents" in one and "layers=[2, 3, 5, 6]" in several and "threshold_mean" in several
 
 
-@pytest.mark.parametrize("args, code, says", [
-    (["run", "--suite", "smollm2-135m-rezid"], 2, "closest: smollm2-135m-resid"),
-    (["run", "--layers", "19-14"], 2, "reversed: write 14-19"),
-    (["run", "--layers", "14"], 2, "two layers at least"),
-    (["run", "--layers", "14-99"], 2, "unknown layer '99'"),
-    (["run", "--layers", "all"], 2, "cannot be read"),
-    (["run", "--jobs", "0"], 2, "--jobs must be at least 1"),
-    (["run", "--layers", "14-99999999999999"], 2, "unknown layer '99999999999999'"),
-    (["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_15", "--top", "-1"], 2, "--top must be 0 or more"),
-    (["run", "--method", "best"], 2, "invalid choice"),
-    (["match", "nowhere/a", "nowhere/b"], 2, "unknown release 'nowhere'"),
-    (["match", "no.safetensors", "no.safetensors"], 2, "no such SAE: no.safetensors"),
-    (["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_9"], 2, "unknown layer of smollm2-135m-resid '9'"),
-    (["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_15", "--out", "m.pt"], 2, "saved as a .safetensors file"),
-    (["info", "no-such-thing"], 2, "unknown suite 'no-such-thing'"),
-    (["frobnicate"], 2, "invalid choice"),
-    ([], 2, "required"),
-])
+@pytest.mark.parametrize(
+    "args, code, says",
+    [
+        (["run", "--suite", "smollm2-135m-rezid"], 2, "closest: smollm2-135m-resid"),
+        (["run", "--layers", "19-14"], 2, "reversed: write 14-19"),
+        (["run", "--layers", "14"], 2, "two layers at least"),
+        (["run", "--layers", "14-99"], 2, "unknown layer '99'"),
+        (["run", "--layers", "all"], 2, "cannot be read"),
+        (["run", "--jobs", "0"], 2, "--jobs must be at least 1"),
+        (["run", "--layers", "14-99999999999999"], 2, "unknown layer '99999999999999'"),
+        (
+            ["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_15", "--top", "-1"],
+            2,
+            "--top must be 0 or more",
+        ),
+        (["run", "--method", "best"], 2, "invalid choice"),
+        (["match", "nowhere/a", "nowhere/b"], 2, "unknown release 'nowhere'"),
+        (["match", "no.safetensors", "no.safetensors"], 2, "no such SAE: no.safetensors"),
+        (
+            ["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_9"],
+            2,
+            "unknown layer of smollm2-135m-resid '9'",
+        ),
+        (
+            ["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_15", "--out", "m.pt"],
+            2,
+            "saved as a .safetensors file",
+        ),
+        (["info", "no-such-thing"], 2, "unknown suite 'no-such-thing'"),
+        (["frobnicate"], 2, "invalid choice"),
+        ([], 2, "required"),
+    ],
+)
 def test_wrong_calls_say_what_and_exit_2(args, code, says, here):
     exit_code, _, stderr = here(*args)
     assert exit_code == code and says in stderr and "Traceback" not in stderr
@@ -130,7 +160,9 @@ def test_a_full_disk_loses_nothing_that_was_finished(suite, tmp_path):
     (out / "figures" / "mse.png").unlink()
     done = call("run", "--suite", suite, "--layers", "2,3", "--out", out, preexec_fn=small)
     assert done.returncode == 1 and "cannot write" in done.stderr and "untouched" in done.stderr, done.stderr
-    assert {p: (out / p).read_bytes() for p in files(out)} == {p: b for p, b in before.items() if p != "figures/mse.png"}
+    assert {p: (out / p).read_bytes() for p in files(out)} == {
+        p: b for p, b in before.items() if p != "figures/mse.png"
+    }
     assert call("run", "--suite", suite, "--layers", "2,3", "--out", out).returncode == 0 and files(out) == set(before)
 
 
@@ -147,8 +179,13 @@ def test_ctrl_c_keeps_finished_matches_and_the_next_run_continues(tmp_path):
     for layer in range(5):
         save_sae(sae, folder / f"layer_{layer}.safetensors")
         sae = planted(sae, decoder_noise=1.5, encoder_noise=1.5, seed=layer).sae
-    process = subprocess.Popen([*SAEMATCH, "run", "--suite", folder, "--out", out, "--jobs", "1"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a test run in the background may have it ignored
+    process = subprocess.Popen(
+        [*SAEMATCH, "run", "--suite", folder, "--out", out, "--jobs", "1"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # a test run in the background may have it ignored
     deadline = time.monotonic() + 120
     while len(list(out.glob("matches/*/*.safetensors"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -177,7 +214,9 @@ def test_a_stale_match_of_other_weights_is_not_taken(suite, tmp_path):
 
 
 def test_a_closed_pipe_is_no_error(suite):
-    done = subprocess.run(f"'{sys.executable}' -m saematch info '{suite}' | head -1", shell=True, capture_output=True, text=True)
+    done = subprocess.run(
+        f"'{sys.executable}' -m saematch info '{suite}' | head -1", shell=True, capture_output=True, text=True
+    )
     assert "Suite(" in done.stdout and done.stderr == ""
 
 
@@ -193,7 +232,9 @@ def test_widths_may_differ_but_not_d_model(tmp_path, here):
 def test_a_terminal_sees_a_progress_bar(suite, tmp_path):
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    process = subprocess.Popen([*SAEMATCH, "run", "--suite", suite, "--out", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=theirs)
+    process = subprocess.Popen(
+        [*SAEMATCH, "run", "--suite", suite, "--out", tmp_path / "out"], stdout=subprocess.DEVNULL, stderr=theirs
+    )
     os.close(theirs)
     seen = b""
     try:
@@ -232,7 +273,12 @@ def test_damaged_records_and_matches_are_noticed(suite, tmp_path):
     out = tmp_path / "out"
     first = run(suite, layers=[2, 3], out=out)
     from safetensors.torch import save_file
-    save_file({"nothing": torch.ones(1)}, out / "matches" / "2-3" / "direct.safetensors", metadata={"format": "saematch.match/1"})
+
+    save_file(
+        {"nothing": torch.ones(1)},
+        out / "matches" / "2-3" / "direct.safetensors",
+        metadata={"format": "saematch.match/1"},
+    )
     assert run(suite, layers=[2, 3], out=out)["mse"] == first["mse"]
     for damage in ("[1]", "null", "{"):
         (out / "run.json").write_text(damage)
@@ -242,6 +288,7 @@ def test_damaged_records_and_matches_are_noticed(suite, tmp_path):
 
 def test_what_cannot_end_well_does_not_begin(suite, tmp_path, here):
     from saematch import SAE, load_sae
+
     sae = load_sae(suite / "layer_3.safetensors")
     bad = SAE(**{**sae.parameters(), "threshold": sae.threshold.index_fill(0, torch.tensor([7]), 0.0)})
     save_sae(bad, suite / "layer_3.safetensors")
@@ -264,6 +311,7 @@ def test_a_suite_is_shared_by_threads_and_not_by_its_copies(suite):
     from dataclasses import replace
 
     from saematch import load_suite
+
     s = load_suite(suite)
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda k: s[s.layers[k % 4]].layer == s.layers[k % 4], range(200)))

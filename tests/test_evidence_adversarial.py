@@ -1,4 +1,5 @@
 "Inputs on which a number could be wrong without a word, each against a plain recomputation."
+
 import json
 import math
 import os
@@ -11,17 +12,25 @@ import pandas as pd
 import pytest
 import torch
 
-from saematch.studies import trial as E
-from saematch.judging.calibrate import benjamini_hochberg, calibrate, p_values
-from saematch.judging.evidence import Active, Pair, check_evidence, error_sums, evidence, exchange_gain, loss_from, matching_score
-from saematch.studies.trial import Trial, activation_scale, corpora, load_experiment
 from saematch.ground import UsageError, read_json
-from saematch.saes.files import save_sae
-from saematch.model.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
+from saematch.judging.calibrate import benjamini_hochberg, calibrate, p_values
+from saematch.judging.evidence import (
+    Active,
+    Pair,
+    check_evidence,
+    error_sums,
+    evidence,
+    exchange_gain,
+    loss_from,
+)
 from saematch.matching.match import match
+from saematch.model.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
+from saematch.saes.files import save_sae
+from saematch.saes.sae import random_sae
+from saematch.studies import trial as E
 from saematch.studies.paper import FIGURES, panels
 from saematch.studies.run import claim, run
-from saematch.saes.sae import random_sae
+from saematch.studies.trial import Trial, activation_scale, corpora, load_experiment
 
 LIMITS = {l: 1e9 for l in range(4)}
 
@@ -69,11 +78,19 @@ def test_two_saes_of_one_layer_each_encode_for_themselves(lm, tokens):
 def test_pairs_may_share_a_layer_but_not_its_sae(lm, tokens):
     a, b, other, c = sae_of(lm, 0, 1), sae_of(lm, 1, 2), sae_of(lm, 1, 3), sae_of(lm, 2, 4)
     first, second = match(a, b, dead="keep"), match(other, c, dead="keep")
-    found = evidence(lm, {(0, 1): Pair(a, b, {"match": first}), (1, 2): Pair(other, c, {"match": second})}, tokens, LIMITS, loss=False)
+    found = evidence(
+        lm,
+        {(0, 1): Pair(a, b, {"match": first}), (1, 2): Pair(other, c, {"match": second})},
+        tokens,
+        LIMITS,
+        loss=False,
+    )
     x = [states(lm, tokens, l) for l in range(3)]
     assert found.matching_score((0, 1), "match").value == pytest.approx(score(a, b, first, x[0], x[1]))
     assert found.matching_score((1, 2), "match").value == pytest.approx(score(other, c, second, x[1], x[2]))
-    assert found.explained_variance((1, 2), "previous").value == pytest.approx(variance_explained(x[2], other.reconstruct(x[1])))
+    assert found.explained_variance((1, 2), "previous").value == pytest.approx(
+        variance_explained(x[2], other.reconstruct(x[1]))
+    )
     assert torch.equal(found.found["1/latents/active"], (b.encode(x[1]) > 0).sum(0)), "of the first SAE of the layer"
 
 
@@ -82,7 +99,9 @@ def test_the_loss_knows_a_soft_cap_of_the_logits(lm, tokens):
     try:
         lm.cfg.output_logits_soft_cap = 3.0
         with torch.no_grad():
-            whole = torch.nn.functional.cross_entropy(lm(tokens.ids)[:, :-1].flatten(0, 1), tokens.ids[:, 1:].flatten(), reduction="none").view(len(tokens), -1)
+            whole = torch.nn.functional.cross_entropy(
+                lm(tokens.ids)[:, :-1].flatten(0, 1), tokens.ids[:, 1:].flatten(), reduction="none"
+            ).view(len(tokens), -1)
             ours = loss_from(lm, tokens.ids, hidden_states(lm, tokens, [2])[2], 2)[:, :-1]
     finally:
         lm.cfg.output_logits_soft_cap = before
@@ -112,7 +131,9 @@ def test_exchange_of_some_latents_where_hidden_states_are_normalised(lm, tokens,
         there = torch.zeros_like(f)
         there[:, m.index[i]] = f[:, i]
         exchanged = copy - bare(a, alone) + bare(b, there)
-        assert float(gain[i]) == pytest.approx(float((x_b - copy).square().sum() - (x_b - exchanged).square().sum()), rel=1e-9, abs=1e-9)
+        assert float(gain[i]) == pytest.approx(
+            float((x_b - copy).square().sum() - (x_b - exchanged).square().sum()), rel=1e-9, abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -126,14 +147,18 @@ def test_sums_of_half_precision_neither_overflow_nor_round(dtype):
 def test_a_narrower_next_layer_and_a_match_of_nothing(lm, tokens):
     a = sae_of(lm, 0, 1)
     b = replace(random_sae(lm.cfg.d_model, 24, seed=2), info=dict(layer=1))
-    found = evidence(lm, {(0, 1): Pair(a, b, {"match": match(a, b, dead="keep")}, quantiles=(0.1, 0.5))}, tokens, LIMITS, loss=False)
+    found = evidence(
+        lm, {(0, 1): Pair(a, b, {"match": match(a, b, dead="keep")}, quantiles=(0.1, 0.5))}, tokens, LIMITS, loss=False
+    )
     assert math.isfinite(found.explained_variance((0, 1), "quantile 0.5").value)
     b = sae_of(lm, 1, 2)
     nothing = match(a, b, reject=0.0, dead="keep")
     assert not nothing.matched.any()
     found = evidence(lm, {(0, 1): Pair(a, b, {"match": nothing}, quantiles=(0.1,))}, tokens, LIMITS, loss=False)
     x_a = states(lm, tokens, 0)
-    assert found.explained_variance((0, 1), "quantile 0.1").value == pytest.approx(variance_explained(states(lm, tokens, 1), a.encode(x_a) @ a.W_dec + b.b_dec))
+    assert found.explained_variance((0, 1), "quantile 0.1").value == pytest.approx(
+        variance_explained(states(lm, tokens, 1), a.encode(x_a) @ a.W_dec + b.b_dec)
+    )
 
 
 def test_what_does_not_belong_together_is_refused_before_any_forward_pass(lm, tokens):
@@ -154,8 +179,12 @@ def test_what_does_not_belong_together_is_refused_before_any_forward_pass(lm, to
 def test_what_was_not_measured_is_named(lm, tokens):
     pair = {(0, 1): Pair(a := sae_of(lm, 0, 1), b := sae_of(lm, 1, 2), {"match": match(a, b, dead="keep")})}
     found = evidence(lm, pair, tokens, LIMITS, loss=False)
-    for call, says in ((lambda: found.explained_variance((0, 1), "previus"), "'previus' was not measured.*previous"), (lambda: found.matching_score((0, 2), "match"), r"\(0, 2\) were not measured"),
-                       (lambda: found.delta_loss((0, 1), "match"), "loss=True"), (lambda: found.jaccard((0, 1), "greedy"), "'greedy' was not measured")):
+    for call, says in (
+        (lambda: found.explained_variance((0, 1), "previus"), "'previus' was not measured.*previous"),
+        (lambda: found.matching_score((0, 2), "match"), r"\(0, 2\) were not measured"),
+        (lambda: found.delta_loss((0, 1), "match"), "loss=True"),
+        (lambda: found.jaccard((0, 1), "greedy"), "'greedy' was not measured"),
+    ):
         with pytest.raises(UsageError, match=says):
             call()
 
@@ -178,7 +207,9 @@ def test_activation_scales_of_latents_that_are_active_in_two_directions(lm, toke
 
 
 def test_learning_leaves_activations_alone(lm, tokens):
-    one = replace(random_sae(lm.cfg.d_model, 1, seed=1), info=dict(layer=0), threshold=torch.zeros(1, dtype=torch.float64))
+    one = replace(
+        random_sae(lm.cfg.d_model, 1, seed=1), info=dict(layer=0), threshold=torch.zeros(1, dtype=torch.float64)
+    )
     two = replace(one, info=dict(layer=1))
     fitted = E.Fit(LIMITS, {l: states(lm, tokens, l) for l in (0, 1)})
     _, factor = E.learned((0, 1), one, two, fitted, dict(fold="none"))["activation scale"]
@@ -197,6 +228,7 @@ def test_p_values_are_exact_at_the_level():
 
 def test_missing_weights_of_a_language_model_are_no_random_numbers(tmp_path):
     from safetensors.torch import load_file, save_file
+
     folder = random_lm(tmp_path / "lm")
     tensors = load_file(folder / "model.safetensors")
     lost = next(k for k in tensors if "layers.2.mlp.up" in k)
@@ -213,7 +245,9 @@ def test_the_digest_of_a_model_sees_an_order():
     assert weights_sha256(lm) != before
 
 
-@pytest.mark.parametrize("content, says", [(b"\xff\xfe\xfa", "is not UTF-8 text"), (b'{"no": 1}\n', "expected a JSON object")])
+@pytest.mark.parametrize(
+    "content, says", [(b"\xff\xfe\xfa", "is not UTF-8 text"), (b'{"no": 1}\n', "expected a JSON object")]
+)
 def test_files_that_are_no_text_are_named(tmp_path, content, says):
     (tmp_path / "bad.jsonl").write_bytes(content)
     with pytest.raises(UsageError, match=f"bad.jsonl.*{says}"):
@@ -222,7 +256,9 @@ def test_files_that_are_no_text_are_named(tmp_path, content, says):
 
 def test_lines_of_json_may_hold_any_character_and_begin_with_a_mark(tmp_path):
     texts = ["one\u2028two", "three\u0085four", "five"]
-    (tmp_path / "a.jsonl").write_text("\ufeff" + "\n".join(json.dumps(dict(text=t), ensure_ascii=False) for t in texts) + "\n", encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text(
+        "\ufeff" + "\n".join(json.dumps(dict(text=t), ensure_ascii=False) for t in texts) + "\n", encoding="utf-8"
+    )
     assert load_text(tmp_path / "a.jsonl") == texts
     (tmp_path / "b.txt").write_bytes("\ufeffplain".encode())
     (tmp_path / "folder.txt").mkdir()
@@ -244,15 +280,29 @@ def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
 
 def test_a_trial_takes_paths_and_refuses_what_cannot_work(lm, tmp_path):
     trial = Trial(model=tmp_path / "lm", text=tmp_path / "a.txt")
-    assert trial.text == (str(tmp_path / "a.txt"),) and trial.model == str(tmp_path / "lm") and Trial(text="prose").text == ("prose",)
-    for change, says in ((dict(batch=0), "batch=0"), (dict(quantiles=(1.5,)), "quantiles"), (dict(text=("prose", "prose")), "named twice")):
+    assert (
+        trial.text == (str(tmp_path / "a.txt"),)
+        and trial.model == str(tmp_path / "lm")
+        and Trial(text="prose").text == ("prose",)
+    )
+    for change, says in (
+        (dict(batch=0), "batch=0"),
+        (dict(quantiles=(1.5,)), "quantiles"),
+        (dict(text=("prose", "prose")), "named twice"),
+    ):
         with pytest.raises(UsageError, match=says):
             corpora(Trial(**change), lm)
 
 
 def suite_in(folder, layers=3):
     for l in range(layers):
-        save_sae(replace(random_sae(16, 24, seed=l, dtype=torch.float32), info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post")), folder / f"layer_{l}.safetensors")
+        save_sae(
+            replace(
+                random_sae(16, 24, seed=l, dtype=torch.float32),
+                info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post"),
+            ),
+            folder / f"layer_{l}.safetensors",
+        )
     return folder
 
 
@@ -263,7 +313,9 @@ def judged_run(tmp_path):
     (tmp_path / "text").mkdir()
     for d, row in enumerate(words.tolist()):
         (tmp_path / "text" / f"{d:02d}.txt").write_text(" ".join(f"w{i}" for i in row))
-    trial = Trial(model=tmp_path / "lm", text=(tmp_path / "text",), documents=8, loss_documents=0, fit_documents=4, length=32)
+    trial = Trial(
+        model=tmp_path / "lm", text=(tmp_path / "text",), documents=8, loss_documents=0, fit_documents=4, length=32
+    )
     run(suite_in(tmp_path / "suite"), out=tmp_path / "out", trial=trial, jobs=1, progress=False)
     return tmp_path, trial
 
@@ -277,6 +329,7 @@ def test_a_killed_second_evaluation_leaves_no_mixed_tables(judged_run, monkeypat
     def stop(*args):
         calls.append(args)
         raise KeyboardInterrupt
+
     monkeypatch.setattr(E, "facts", stop)
     with pytest.raises(KeyboardInterrupt):
         run(folder / "suite", out=folder / "out", trial=replace(trial, documents=6), jobs=1, progress=False)
@@ -308,6 +361,7 @@ def test_overwriting_never_leaves_a_folder_of_nobody(tmp_path, monkeypatch):
 
     def killed(*args, **how):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(R.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         claim(tmp_path / "out", record | dict(layers=[1, 2]), overwrite=True)
@@ -319,15 +373,25 @@ def test_overwriting_never_leaves_a_folder_of_nobody(tmp_path, monkeypatch):
 
 def test_figures_of_silent_saes_say_so():
     from saematch.studies.paper import load_run
+
     tables = load_run(Path(__file__).parent.parent / "nbs" / "data" / "paper")
-    silent = tables | dict(latents=tables["latents"].assign(active_a=0, both=0), scores=tables["scores"].assign(value=lambda s: s.value.where(s.metric != "matching score")))
+    silent = tables | dict(
+        latents=tables["latents"].assign(active_a=0, both=0),
+        scores=tables["scores"].assign(value=lambda s: s.value.where(s.metric != "matching score")),
+    )
     found = panels(silent)
-    assert [p.number.split()[0] for p in found] == list(FIGURES) and {p.number.split()[0] for p in found if p.same is None} >= {"5", "7", "8", "12"}
-    assert [p.number for p in panels(tables | dict(scores=tables["scores"][~tables["scores"].route.str.startswith("quantile")]))] == ["1", "3", "5", "7 right", "8", "10", "11", "12"]
+    assert [p.number.split()[0] for p in found] == list(FIGURES) and {
+        p.number.split()[0] for p in found if p.same is None
+    } >= {"5", "7", "8", "12"}
+    assert [
+        p.number
+        for p in panels(tables | dict(scores=tables["scores"][~tables["scores"].route.str.startswith("quantile")]))
+    ] == ["1", "3", "5", "7 right", "8", "10", "11", "12"]
 
 
 def test_disk_space_is_claimed_before_it_is_written(tmp_path, monkeypatch):
     import saematch.making.train as T
+
     monkeypatch.setattr(os, "posix_fallocate", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     (tmp_path / "layer_0.npy").write_bytes(b"0" * 10)
     with pytest.raises(OSError, match=r"cannot write .*layer_0.npy \(10 bytes\).*free some space"):
@@ -336,9 +400,12 @@ def test_disk_space_is_claimed_before_it_is_written(tmp_path, monkeypatch):
 
 def test_settings_of_training_are_checked_and_survive_numpy(tmp_path):
     import saematch.making.train as T
+
     rows = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float16)
     np.save(tmp_path / "layer_0.npy", rows)
-    record = dict(settings=dict(model="toy", tokens="0", shape=[4, 100], layers=[0]), rows=400, sequences=4, left_out={})
+    record = dict(
+        settings=dict(model="toy", tokens="0", shape=[4, 100], layers=[0]), rows=400, sequences=4, left_out={}
+    )
     (tmp_path / "states.json").write_text(json.dumps(record))
     made = T.open_states(tmp_path)
     for change in (dict(batch=0), dict(batch=-5), dict(d_sae=0), dict(held_out=1.5)):
@@ -346,5 +413,14 @@ def test_settings_of_training_are_checked_and_survive_numpy(tmp_path):
             T.train_sae(made, 0, tmp_path / "sae", l0_coefficient=1.0, **change)
     with pytest.raises(UsageError, match="a seed of its own"):
         T.train_suite(None, [], [0], tmp_path, l0_coefficients=1.0, seed=3)
-    found = T.train_sae(made, 0, tmp_path / "sae", l0_coefficient=0.1, d_sae=np.int64(12), samples=np.int64(400), batch=32, progress=False)
+    found = T.train_sae(
+        made,
+        0,
+        tmp_path / "sae",
+        l0_coefficient=0.1,
+        d_sae=np.int64(12),
+        samples=np.int64(400),
+        batch=32,
+        progress=False,
+    )
     assert read_json(tmp_path / "sae" / "training.json")["settings"]["d_sae"] == 12 and found

@@ -1,5 +1,6 @@
 """Matching Score, explained variance and delta loss against a recomputation with plain Hugging Face hooks in float64,
 position by position, with nothing of saematch but the weights of the SAEs and the index of the match."""
+
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from saematch.judging.evidence import Pair, delta_loss, evidence, explained_variance, matching_score
-from saematch.model.lm import load_lm, quiet, random_lm, tokenize
 from saematch.matching.match import match
+from saematch.model.lm import load_lm, quiet, random_lm, tokenize
 from saematch.saes.sae import random_sae
 
 WORDS = torch.randint(0, 60, (7, 20), generator=torch.Generator().manual_seed(3)).tolist()
@@ -23,7 +24,11 @@ def by_hand(hf, ids, lengths, a, b, m, layer_a, layer_b, limits):
         with torch.no_grad():
             out = hf(row, output_hidden_states=True)
         x_a, x_b = out.hidden_states[layer_a + 1][0], out.hidden_states[layer_b + 1][0]
-        keep = [p for p in range(1, length) if row[0, p] > 2 and x_a[p].norm() <= limits[layer_a] and x_b[p].norm() <= limits[layer_b]]
+        keep = [
+            p
+            for p in range(1, length)
+            if row[0, p] > 2 and x_a[p].norm() <= limits[layer_a] and x_b[p].norm() <= limits[layer_b]
+        ]
         replaced = x_a.clone()
         for p in keep:
             z_a, z_b = x_a[p] @ a.W_enc + a.b_enc, x_b[p] @ b.W_enc + b.b_enc
@@ -35,7 +40,9 @@ def by_hand(hf, ids, lengths, a, b, m, layer_a, layer_b, limits):
                 score[1] += int(f_a[i] > 0)
             replaced[p] = g @ b.W_dec + b.b_dec
             errors.append(x_b[p] - replaced[p]), states.append(x_b[p])
-        hook = hf.model.layers[layer_b].register_forward_hook(lambda mod, inp, o: (replaced[None], *o[1:]) if isinstance(o, tuple) else replaced[None])
+        hook = hf.model.layers[layer_b].register_forward_hook(
+            lambda mod, inp, o: (replaced[None], *o[1:]) if isinstance(o, tuple) else replaced[None]
+        )
         with torch.no_grad():
             changed = hf(row).logits[0]
         hook.remove()
@@ -45,7 +52,11 @@ def by_hand(hf, ids, lengths, a, b, m, layer_a, layer_b, limits):
                 own.append(-out.logits[0][p].log_softmax(-1)[row[0, p + 1]])
     e, x = torch.stack(errors), torch.stack(states)
     variance = lambda v: (v - v.mean(0)).square().sum() / len(v)
-    return score[0] / score[1], (1 - variance(e) / variance(x)).item(), (torch.stack(losses) - torch.stack(own)).mean().item()
+    return (
+        score[0] / score[1],
+        (1 - variance(e) / variance(x)).item(),
+        (torch.stack(losses) - torch.stack(own)).mean().item(),
+    )
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
@@ -62,7 +73,9 @@ def test_metrics_are_those_of_plain_hooks(tmp_path, kind, cut):
     limits = {l: cut * states[l + 1][tokens.counted].norm(dim=-1).median().item() for l in (a.layer, b.layer)}
     expected = by_hand(hf, tokens.ids, tokens.lengths, a, b, m, a.layer, b.layer, limits)
     found = [f(lm, a, b, m, tokens, limits=limits).value for f in (matching_score, explained_variance, delta_loss)]
-    assert found == pytest.approx(expected, rel=1e-5)  # Hugging Face computes norms and rotary angles in float32 in any case
+    assert found == pytest.approx(
+        expected, rel=1e-5
+    )  # Hugging Face computes norms and rotary angles in float32 in any case
     assert abs(expected[2]) > 1e-3 and 0 < expected[0] < 1
 
 
@@ -73,9 +86,16 @@ def test_one_batch_or_many_and_any_order(tmp_path):
     pairs = {(0, 2): Pair(a, b, dict(match=match(a, b)))}
     limits = {0: 1e9, 2: 1e9}
     reference = evidence(lm, pairs, tokens, limits, batch=1)
-    for other in (evidence(lm, pairs, tokens, limits, batch=3), evidence(lm, pairs, tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))], limits, batch=7)):
+    for other in (
+        evidence(lm, pairs, tokens, limits, batch=3),
+        evidence(
+            lm, pairs, tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))], limits, batch=7
+        ),
+    ):
         for what in ("explained_variance", "delta_loss", "matching_score"):
-            assert getattr(other, what)((0, 2), "match").value == pytest.approx(getattr(reference, what)((0, 2), "match").value, rel=1e-10)
+            assert getattr(other, what)((0, 2), "match").value == pytest.approx(
+                getattr(reference, what)((0, 2), "match").value, rel=1e-10
+            )
 
 
 def test_a_last_layer_can_be_written(tmp_path):

@@ -3,13 +3,18 @@
 import pytest
 import torch
 
-from saematch.ground import UsageError, UnknownName, unknown, atomic, sweep, check_target, read_json, refuse_pickle, read_safetensors, check_finite, machine_memory, progress_bar, notebook_data
+from saematch.ground import (
+    atomic,
+    read_safetensors,
+    check_finite,
+)
 
 
 import errno
 import pickle
 import tempfile
 from pathlib import Path
+
 from fastcore.test import expect_fail
 from safetensors.torch import save as safetensors_bytes
 
@@ -17,12 +22,14 @@ from safetensors.torch import save as safetensors_bytes
 def test_a_failed_write_leaves_nothing():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.txt"
-        with atomic(path) as tmp: tmp.write_text("first")
+        with atomic(path) as tmp:
+            tmp.write_text("first")
         try:
             with atomic(path) as tmp:
                 tmp.write_text("half of the sec")
                 raise KeyboardInterrupt
-        except KeyboardInterrupt: pass
+        except KeyboardInterrupt:
+            pass
         assert [p.name for p in Path(folder).iterdir()] == ["result.txt"] and path.read_text() == "first"
         with expect_fail(OSError, "No space left on device; free some space and run again"):
             with atomic(path) as tmp:
@@ -35,9 +42,11 @@ def test_a_pickle_is_refused_whatever_it_is_called():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         path.write_bytes(pickle.dumps({"W_enc": 1}))
-        with expect_fail(ValueError, "is a Python pickle or a torch.save archive"): read_safetensors(path)
+        with expect_fail(ValueError, "is a Python pickle or a torch.save archive"):
+            read_safetensors(path)
         path.write_bytes(safetensors_bytes({"w": torch.ones(3)}, {"format": "pt"})[:-4])
-        with expect_fail(ValueError, "is no complete safetensors file"): read_safetensors(path)
+        with expect_fail(ValueError, "is no complete safetensors file"):
+            read_safetensors(path)
         path.write_bytes(safetensors_bytes({"w": torch.ones(3)}, {"format": "pt"}))
         tensors, metadata = read_safetensors(path)
     tensors, metadata
@@ -47,4 +56,5 @@ def test_the_message_counts_and_says_where():
     x = torch.zeros(3, 4)
     assert check_finite("x", x - 2) == 2
     x[1, 2], x[2, 0] = float("nan"), float("inf")
-    with expect_fail(ValueError, "x has 1 NaN and 1 infinite of 12 values, the first at [1, 2]"): check_finite("x", x)
+    with expect_fail(ValueError, "x has 1 NaN and 1 infinite of 12 values, the first at [1, 2]"):
+        check_finite("x", x)

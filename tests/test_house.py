@@ -1,4 +1,5 @@
 """The house rules: what is generated is what the notebooks say, layers import downwards, notebooks run and read well."""
+
 import ast
 import filecmp
 import json
@@ -45,14 +46,27 @@ def test_the_notebook_runs_from_top_to_bottom(nb):
 
 @pytest.mark.build
 def test_what_is_generated_is_what_the_notebooks_say(tmp_path):
-    done = subprocess.run([sys.executable, ROOT / "tools" / "build.py", "--into", tmp_path / "house"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "build.py", "--into", tmp_path / "house"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     compared = 0
-    for folder, pattern in (("saematch", "**/*.py"), ("tests", "*.py"), ("nbs", "**/*.ipynb"), ("nbs/images", "*"), (".", "README.md")):
-        ours, built = ({p.relative_to(base / folder).as_posix() for p in (base / folder).glob(pattern)} for base in (ROOT, tmp_path / "house"))
+    for folder, pattern in (
+        ("saematch", "**/*.py"),
+        ("tests", "*.py"),
+        ("nbs", "**/*.ipynb"),
+        ("nbs/images", "*"),
+        (".", "README.md"),
+    ):
+        ours, built = (
+            {p.relative_to(base / folder).as_posix() for p in (base / folder).glob(pattern)}
+            for base in (ROOT, tmp_path / "house")
+        )
         assert ours == built, f"{folder}: only here {ours - built}, only rebuilt {built - ours}; run tools/build.py"
         for name in ours:
-            assert filecmp.cmp(ROOT / folder / name, tmp_path / "house" / folder / name, shallow=False), f"{folder}/{name} differs from its notebook; run tools/build.py"
+            assert filecmp.cmp(ROOT / folder / name, tmp_path / "house" / folder / name, shallow=False), (
+                f"{folder}/{name} differs from its notebook; run tools/build.py"
+            )
             compared += 1
     assert compared > 30
 
@@ -71,16 +85,20 @@ def imported(module, root):  # "a.b" -> names of modules of the package rooted a
                 above = module.split(".")[: -node.level] if node.level <= module.count(".") else []
                 base = ".".join([*above, *filter(None, [name])])
             elif name == package or name.startswith(f"{package}."):
-                base = name[len(package) + 1:]
+                base = name[len(package) + 1 :]
             else:
                 continue
-            found |= {base} if is_module(base) else {n for a in node.names if is_module(n := f"{base}.{a.name}".lstrip("."))}
+            found |= (
+                {base} if is_module(base) else {n for a in node.names if is_module(n := f"{base}.{a.name}".lstrip("."))}
+            )
     return found
 
 
 def climbing(order, root):
     "(module, what it imports although that is not below it) for each import that climbs."
-    return [(name, used) for k, name in enumerate(order) for used in sorted(imported(name, root)) if used not in order[:k]]
+    return [
+        (name, used) for k, name in enumerate(order) for used in sorted(imported(name, root)) if used not in order[:k]
+    ]
 
 
 def test_a_module_imports_only_lower_ones():
@@ -89,8 +107,16 @@ def test_a_module_imports_only_lower_ones():
     assert not (wrong := climbing(order, ROOT / "saematch")), f"{wrong}: imported, but not below"
 
 
-@pytest.mark.parametrize("line", ["from ..studies.run import run", "from ..studies import run", "from saematch.studies.run import run", "import saematch.studies.run",
-                                  "def f():\n    from ..studies.run import run"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ..studies.run import run",
+        "from ..studies import run",
+        "from saematch.studies.run import run",
+        "import saematch.studies.run",
+        "def f():\n    from ..studies.run import run",
+    ],
+)
 def test_a_climbing_import_is_caught(tmp_path, line):
     root = tmp_path / "saematch"
     shutil.copytree(ROOT / "saematch", root, ignore=shutil.ignore_patterns("suites", "text", "__pycache__"))
@@ -110,35 +136,55 @@ def test_the_public_surface():
 
 def test_the_solver_stands_alone():
     rooms = [module_of(nb) for nb in MODULES if nb.parent.name == "lap"]
-    assert rooms and all(used == "ground" or used in rooms for name in rooms for used in imported(name, ROOT / "saematch"))
+    assert rooms and all(
+        used == "ground" or used in rooms for name in rooms for used in imported(name, ROOT / "saematch")
+    )
 
 
 def test_every_module_is_on_a_floor():
     order = [module_of(nb) for nb in MODULES]
     for nb, name in zip(MODULES, order):
         assert name == "ground" or name.startswith(f"{nb.parent.name}."), f"{nb.parent.name}/{nb.name} exports {name}"
-    written = {p.relative_to(ROOT / "saematch").with_suffix("").as_posix().replace("/", ".") for p in (ROOT / "saematch").rglob("*.py")}
-    assert written - set(order) == {"__init__", "__main__", "_modidx", *(f"{floor}.__init__" for floor in FLOORS if floor)}
+    written = {
+        p.relative_to(ROOT / "saematch").with_suffix("").as_posix().replace("/", ".")
+        for p in (ROOT / "saematch").rglob("*.py")
+    }
+    assert written - set(order) == {
+        "__init__",
+        "__main__",
+        "_modidx",
+        *(f"{floor}.__init__" for floor in FLOORS if floor),
+    }
 
 
 def test_modules_have_other_names_than_functions():
-    code = ("import saematch.matching.match, saematch.saes.gauge, saematch.lap.assign, saematch; from saematch import fold, match; from saematch.matching.match import Match\n"
-            "assert all(callable(f) and not hasattr(f, '__path__') and type(f).__name__ == 'function' for f in (saematch.match, saematch.fold, saematch.assign, match, fold))")
+    code = (
+        "import saematch.matching.match, saematch.saes.gauge, saematch.lap.assign, saematch; from saematch import fold, match; from saematch.matching.match import Match\n"
+        "assert all(callable(f) and not hasattr(f, '__path__') and type(f).__name__ == 'function' for f in (saematch.match, saematch.fold, saematch.assign, match, fold))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_notebooks_are_kept_for_readers(nb):
     content = json.loads(nb.read_text())
-    assert content["metadata"]["kernelspec"]["name"] == "python3" and content["metadata"]["kernelspec"].get("language", "python") == "python"
+    assert (
+        content["metadata"]["kernelspec"]["name"] == "python3"
+        and content["metadata"]["kernelspec"].get("language", "python") == "python"
+    )
     first = source(content["cells"][0])
-    assert content["cells"][0]["cell_type"] == "markdown" and re.match(r"# .+\n\n> .+", first), "title and one-line subtitle first"
+    assert content["cells"][0]["cell_type"] == "markdown" and re.match(r"# .+\n\n> .+", first), (
+        "title and one-line subtitle first"
+    )
     shown = 0
     for c in cells(nb, "code"):
         for out in c["outputs"]:
             assert out["output_type"] != "error", f"{nb.name} is committed with an error"
             shown += 1
-        assert not re.search(r"(?<![\w.])/(root|home|tmp|work|Users)/", source(c) + json.dumps([o.get("text", o.get("data", {}).get("text/plain", "")) for o in c["outputs"]])), f"{nb.name} shows a path of a machine"
+        assert not re.search(
+            r"(?<![\w.])/(root|home|tmp|work|Users)/",
+            source(c) + json.dumps([o.get("text", o.get("data", {}).get("text/plain", "")) for o in c["outputs"]]),
+        ), f"{nb.name} shows a path of a machine"
         if "#| export" in source(c):
             assert len(source(c).splitlines()) <= 40, f"{nb.name}: a cell too long to teach\n{source(c)[:80]}"
     assert shown > 2 and nb.stat().st_size < 300_000 and len(content["cells"]) <= 100
@@ -157,7 +203,11 @@ def test_one_version_everywhere():
     ini = ConfigParser(delimiters=["="], interpolation=None)
     ini.read(ROOT / "settings.ini")
     version = ini["DEFAULT"]["version"]
-    assert version == saematch.__version__ and f"version: {version}\n" in (ROOT / "CITATION.cff").read_text() and f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert (
+        version == saematch.__version__
+        and f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+        and f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    )
 
 
 def test_the_embedded_suite_is_small_enough_to_ship():

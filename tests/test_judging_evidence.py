@@ -3,31 +3,70 @@
 import pytest
 import torch
 
-from saematch.judging.evidence import HIDDEN, carry_factor, Active, write, encode_permute_decode, Pair, ridge, error_sums, coactive, exchange_gain, loss_from, kept, coded, measure, measure_pair, Losses, merge, resampled, Score, Sums, evidence, check_kept, check_evidence, one, matching_score, explained_variance, delta_loss, decomposition
+from saematch.judging.evidence import (
+    Active,
+    write,
+    encode_permute_decode,
+    Pair,
+    exchange_gain,
+    kept,
+    measure,
+    Score,
+    evidence,
+    matching_score,
+    explained_variance,
+    delta_loss,
+    decomposition,
+)
 
 
 from dataclasses import replace
+
 from fastcore.test import expect_fail
 from torch.testing import assert_close
+
 from saematch.ground import UsageError
-from saematch.model.lm import hidden_states, load_lm, norm_limits, tokenize
 from saematch.matching.match import Match, match, scatter
+from saematch.model.lm import hidden_states, load_lm, norm_limits, tokenize
 from saematch.saes.sae import permute, random_sae, rescale
 from saematch.model.lm import Tokens
+
 
 def tiny(seed=0, d=12, layers=4, vocabulary=40, **config):
     "A random HookedTransformer in float64, SAEs of two of its layers, and random documents."
     from transformer_lens import HookedTransformer, HookedTransformerConfig
+
     from saematch.model.lm import quiet
+
     torch.manual_seed(seed)
     with quiet():
-        lm = HookedTransformer(HookedTransformerConfig(n_layers=layers, d_model=d, d_head=4, n_heads=3, d_mlp=20, n_ctx=32, d_vocab=vocabulary, act_fn="silu",
-                                                       normalization_type="RMS", device="cpu", dtype=torch.float64, seed=seed, **config)).eval()
+        lm = HookedTransformer(
+            HookedTransformerConfig(
+                n_layers=layers,
+                d_model=d,
+                d_head=4,
+                n_heads=3,
+                d_mlp=20,
+                n_ctx=32,
+                d_vocab=vocabulary,
+                act_fn="silu",
+                normalization_type="RMS",
+                device="cpu",
+                dtype=torch.float64,
+                seed=seed,
+                **config,
+            )
+        ).eval()
     for p in lm.parameters():
         torch.nn.init.normal_(p, std=0.4)
-    saes = {l: replace(random_sae(d, 30, seed=l), info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post")) for l in range(layers)}
+    saes = {
+        l: replace(random_sae(d, 30, seed=l), info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post"))
+        for l in range(layers)
+    }
     g = torch.Generator().manual_seed(seed + 1)
-    tokens = Tokens(torch.randint(3, vocabulary, (6, 16), generator=g), torch.tensor([16, 16, 9, 16, 12, 16]), (0, 1, 2))
+    tokens = Tokens(
+        torch.randint(3, vocabulary, (6, 16), generator=g), torch.tensor([16, 16, 9, 16, 12, 16]), (0, 1, 2)
+    )
     return lm, saes, tokens
 
 
@@ -38,11 +77,15 @@ def test_carrying_is_free_of_units():
     assert_close(encode_permute_decode(a, a, same, x), a.reconstruct(x))
     shuffled = permute(b, torch.randperm(20, generator=torch.Generator().manual_seed(3)))
     assert_close(encode_permute_decode(a, b, match(a, b), x), encode_permute_decode(a, shuffled, match(a, shuffled), x))
-    plain, in_other_units = encode_permute_decode(a, b, match(a, b), x), encode_permute_decode(rescale(a, 7.0), rescale(b, 0.1), match(a, b), x)
+    plain, in_other_units = (
+        encode_permute_decode(a, b, match(a, b), x),
+        encode_permute_decode(rescale(a, 7.0), rescale(b, 0.1), match(a, b), x),
+    )
     assert_close(plain, in_other_units)
     by_hand = b.decode(scatter(a.encode(x), match(a, b, fold=False).index, 20))
     assert_close(encode_permute_decode(a, b, match(a, b, fold=False), x), by_hand)
-    with expect_fail(ValueError, "the SAEs have 20 and 20"): encode_permute_decode(a, b, Match(torch.arange(3), 3, torch.zeros(3)), x)
+    with expect_fail(ValueError, "the SAEs have 20 and 20"):
+        encode_permute_decode(a, b, Match(torch.arange(3), 3, torch.zeros(3)), x)
     dict(largest_value=plain.abs().max().item(), difference_in_other_units=(plain - in_other_units).abs().max().item())
 
 
@@ -60,7 +103,10 @@ def test_the_short_form_is_the_definition():
     assert Active.of(torch.zeros(3, 4)).times(torch.ones(4, 2)).abs().sum() == 0
     document = torch.arange(30) // 10
     assert torch.equal(Active.of(f).per(document, 3), torch.stack([(p != 0).sum(0) for p in f.split(10)]))
-    dict(active_of_all=f"{len(Active.of(f).token)} of {f.numel()}", difference=(Active.of(f).times(a.W_dec) - f @ a.W_dec).abs().max().item())
+    dict(
+        active_of_all=f"{len(Active.of(f).token)} of {f.numel()}",
+        difference=(Active.of(f).times(a.W_dec) - f @ a.W_dec).abs().max().item(),
+    )
 
 
 def test_gain_is_the_fall_of_the_error():
@@ -78,15 +124,25 @@ def test_gain_is_the_fall_of_the_error():
 
 def test_intervals_are_those_of_the_bootstrap():
     import numpy as np
+
     g = np.random.default_rng(0)
     top, bottom = g.random(40), 1 + g.random(40)
     s = Score(top, bottom, complement=True)
     assert abs(s.value - (1 - top.sum() / bottom.sum())) < 1e-12 and abs(s.blocks[3] - (1 - top[3] / bottom[3])) < 1e-12
     from scipy.stats import bootstrap
-    theirs = bootstrap((top, bottom), lambda t, b, axis: 1 - t.sum(axis) / b.sum(axis), paired=True, method="percentile", n_resamples=9999, rng=1).confidence_interval
+
+    theirs = bootstrap(
+        (top, bottom),
+        lambda t, b, axis: 1 - t.sum(axis) / b.sum(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=9999,
+        rng=1,
+    ).confidence_interval
     np.testing.assert_allclose(s.interval(draws=9999), tuple(theirs), rtol=0.02)
     assert np.isnan(Score(top[:1], bottom[:1]).interval()).all()
-    with expect_fail(ValueError, "between 0 and 1"): s.interval(95)
+    with expect_fail(ValueError, "between 0 and 1"):
+        s.interval(95)
     s
 
 
@@ -107,7 +163,10 @@ def test_permuting_b_and_matching_back_changes_nothing():
     a, b, order = saes[1], saes[2], torch.randperm(30, generator=torch.Generator().manual_seed(1))
     plain = evidence(lm, {(1, 2): Pair(a, b, dict(match=match(a, b)))}, tokens)
     moved = evidence(lm, {(1, 2): Pair(a, permute(b, order), dict(match=match(a, permute(b, order))))}, tokens)
-    values = {what: [getattr(found, what)((1, 2), "match").value for found in (plain, moved)] for what in ("explained_variance", "delta_loss", "matching_score")}
+    values = {
+        what: [getattr(found, what)((1, 2), "match").value for found in (plain, moved)]
+        for what in ("explained_variance", "delta_loss", "matching_score")
+    }
     for before, after in values.values():
         assert_close(before, after)
     values
@@ -142,18 +201,30 @@ def test_positions_that_are_left_out_influence_no_number():
     estimate = encode_permute_decode(saes[1], saes[2], pair[1, 2].matches["match"], x)
     by_hand = 1 - (estimate - y).var(0, correction=0).sum() / y.var(0, correction=0).sum()
     assert_close(value := found.explained_variance((1, 2), "match").value, by_hand.item())
-    with expect_fail(ValueError, "there is nothing to measure"): evidence(lm, pair, tokens, {1: 0.0, 2: 0.0})
+    with expect_fail(ValueError, "there is nothing to measure"):
+        evidence(lm, pair, tokens, {1: 0.0, 2: 0.0})
     dict(kept=f"{int(keep.sum())} of {int(tokens.counted.sum())}", explained_variance=value, by_hand=by_hand.item())
 
 
 def test_model_and_saes_must_fit():
     lm, saes, tokens = tiny()
     a, b = saes[1], saes[2]
-    with expect_fail(ValueError, "is it of another model?"): explained_variance(lm, random_sae(5, 9) and replace(random_sae(5, 9), info=dict(layer=1)), replace(random_sae(5, 9), info=dict(layer=2)), None, tokens)
-    with expect_fail(UsageError, "the model has layers 0..3, not 9"): delta_loss(lm, a, replace(b, info=dict(layer=9)), None, tokens)
-    with expect_fail(UsageError, "reads blocks.2.hook_mlp_out"): matching_score(lm, a, replace(b, info=dict(layer=2, hook_name="blocks.2.hook_mlp_out")), None, tokens)
-    with expect_fail(UsageError, "does not say which layer"): matching_score(lm, replace(a, info={}), b, None, tokens)
-    with expect_fail(UsageError, "comes after"): matching_score(lm, b, a, None, tokens)
+    with expect_fail(ValueError, "is it of another model?"):
+        explained_variance(
+            lm,
+            random_sae(5, 9) and replace(random_sae(5, 9), info=dict(layer=1)),
+            replace(random_sae(5, 9), info=dict(layer=2)),
+            None,
+            tokens,
+        )
+    with expect_fail(UsageError, "the model has layers 0..3, not 9"):
+        delta_loss(lm, a, replace(b, info=dict(layer=9)), None, tokens)
+    with expect_fail(UsageError, "reads blocks.2.hook_mlp_out"):
+        matching_score(lm, a, replace(b, info=dict(layer=2, hook_name="blocks.2.hook_mlp_out")), None, tokens)
+    with expect_fail(UsageError, "does not say which layer"):
+        matching_score(lm, replace(a, info={}), b, None, tokens)
+    with expect_fail(UsageError, "comes after"):
+        matching_score(lm, b, a, None, tokens)
 
 
 def test_the_decomposition_adds_up():
@@ -164,6 +235,8 @@ def test_the_decomposition_adds_up():
     assert abs(decomposition(found, (1, 2), "match", "b").values.sum() - lost) < 1e-10
     x, y = (hidden_states(lm, tokens, [1, 2])[l][tokens.counted] for l in (1, 2))
     by_hand = (y - x).var(0, correction=0).sum() / y.var(0, correction=0).sum()
-    found_all = evidence(lm, {(1, 2): Pair(saes[1], saes[2], dict(match=match(saes[1], saes[2])))}, tokens, {1: 1e9, 2: 1e9}, loss=False)
+    found_all = evidence(
+        lm, {(1, 2): Pair(saes[1], saes[2], dict(match=match(saes[1], saes[2])))}, tokens, {1: 1e9, 2: 1e9}, loss=False
+    )
     assert abs(decomposition(found_all, (1, 2), "match").loc["blocks", "blocks"] - by_hand) < 1e-10
     dict(lost=lost, sums=[decomposition(found, (1, 2), "match", side).values.sum() for side in "ab"])

@@ -3,14 +3,18 @@
 import pytest
 import torch
 
-from saematch.judging.weights import weight_mse, agreement, growth
+from saematch.judging.weights import (
+    weight_mse,
+    agreement,
+    growth,
+)
 
 
 from fastcore.test import expect_fail
-from torch.testing import assert_close
+
+from saematch.matching.match import Match, match
 from saematch.saes.gauge import absorb_b_dec, fold
-from saematch.matching.match import Match, compose, match
-from saematch.saes.sae import planted, random_sae, rescale
+from saematch.saes.sae import random_sae, rescale
 
 
 def test_mse_is_the_mean_over_entries():
@@ -24,7 +28,8 @@ def test_mse_is_the_mean_over_entries():
     assert weight_mse(a, rescale(a, 3.0), torch.arange(9))["all"] < 1e-24, "an SAE in other units is the same SAE"
     flagged = random_sae(6, 9, seed=1, apply_b_dec_to_input=True)
     assert weight_mse(flagged, absorb_b_dec(flagged), torch.arange(9))["all"] < 1e-24, "one function in two conventions"
-    with expect_fail(ValueError, "no latent is matched"): weight_mse(a, b, torch.full((9,), -1))
+    with expect_fail(ValueError, "no latent is matched"):
+        weight_mse(a, b, torch.full((9,), -1))
     got
 
 
@@ -32,13 +37,18 @@ def test_agreement_counts_latents_matched_in_both():
     m = lambda *index: Match(torch.tensor(index), 4, torch.zeros(4))
     assert agreement(m(0, 1, 2, 3), m(0, 2, 1, -1)) == 1 / 3
     assert agreement(m(1, 2, 0, 3), m(1, 2, 0, 3)) == 1 and agreement(m(1, 2, 0, 3), m(1, 2, 0, 3).inverse()) == 1 / 4
-    with expect_fail(ValueError, "different pairs"): agreement(m(0, 1, 2, 3), Match(torch.tensor([0]), 1, torch.zeros(1)))
+    with expect_fail(ValueError, "different pairs"):
+        agreement(m(0, 1, 2, 3), Match(torch.tensor([0]), 1, torch.zeros(1)))
 
 
 def test_growth_reports_what_the_weights_say():
     from saematch.saes.files import load_suite
+
     suite = load_suite("smollm2-135m-resid")
     table = growth(suite, [14, 19]).set_index(["layer", "quantity"])
     assert abs(table.loc[(14, "threshold"), "mean"] - suite[14].threshold.mean()) < 1e-6
-    assert abs(table.loc[(19, "folded decoder norm"), "mean"] - (suite[19].W_dec.norm(dim=1) * suite[19].threshold).mean()) < 1e-5
+    assert (
+        abs(table.loc[(19, "folded decoder norm"), "mean"] - (suite[19].W_dec.norm(dim=1) * suite[19].threshold).mean())
+        < 1e-5
+    )
     assert (table.q05 < table["mean"]).all() and (table["mean"] < table.q95).all()

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from saematch.lap.metric import check_memory, cost_matrix, pair_cost, random_pair_cost, copies
+from saematch.lap.metric import (
+    cost_matrix,
+    pair_cost,
+    random_pair_cost,
+)
 
 
 from torch.testing import assert_close

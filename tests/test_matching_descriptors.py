@@ -3,25 +3,42 @@
 import pytest
 import torch
 
-from saematch.matching.descriptors import BLOCKS, BALANCES, blocks, block_weights, descriptors, check_pair, check_lengths, gauge_of, judging, transport, one_convention, balance_factor, block_shares
+from saematch.matching.descriptors import (
+    descriptors,
+    block_shares,
+)
 
 
 import warnings
 from dataclasses import replace
+
 from fastcore.test import expect_fail
 from torch.testing import assert_close
+
 from saematch.lap.metric import check_memory, cost_matrix, pair_cost, random_pair_cost
 from saematch.saes.sae import planted, random_sae, rescale
 
 
 def test_plain_sum_is_equation_3():
     from saematch.saes.gauge import fold
+
     a, b = random_sae(6, 9, seed=1), random_sae(6, 8, seed=2)
     X, Y = descriptors(a, b)
     assert X.shape == (9, 13) and Y.shape == (8, 13)
     fa, fb = fold(a), fold(b)
-    by_hand = torch.stack([torch.stack([(fa.W_enc[:, i] - fb.W_enc[:, j]).square().sum() + (fa.W_dec[i] - fb.W_dec[j]).square().sum()
-                                        + (fa.b_enc[i] - fb.b_enc[j]).square() for j in range(8)]) for i in range(9)])
+    by_hand = torch.stack(
+        [
+            torch.stack(
+                [
+                    (fa.W_enc[:, i] - fb.W_enc[:, j]).square().sum()
+                    + (fa.W_dec[i] - fb.W_dec[j]).square().sum()
+                    + (fa.b_enc[i] - fb.b_enc[j]).square()
+                    for j in range(8)
+                ]
+            )
+            for i in range(9)
+        ]
+    )
     assert_close(cost_matrix(X, Y), by_hand)
     weighted = cost_matrix(*descriptors(a, b, weights={"decoder": 2.0, "encoder": 0.5}))
     parts = {w: cost_matrix(*descriptors(a, b, weights=w)) for w in ("decoder", "encoder", "bias")}
@@ -58,7 +75,14 @@ def test_balanced_descriptors_do_not_depend_on_the_units_of_the_hidden_states():
     x = torch.randn(50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     assert_close(in_units(a, 10).encode(10 * x), a.encode(x))
     for balance, same in (("sum", False), ("entry", True), ("block", True)):
-        change = (cost_matrix(*descriptors(in_units(a, 10), in_units(b, 10), balance=balance)) - cost_matrix(*descriptors(a, b, balance=balance))).abs().max()
+        change = (
+            (
+                cost_matrix(*descriptors(in_units(a, 10), in_units(b, 10), balance=balance))
+                - cost_matrix(*descriptors(a, b, balance=balance))
+            )
+            .abs()
+            .max()
+        )
         assert bool(change < 1e-9) is same
     assert_close(torch.tensor(list(block_shares(a, b, balance="entry").values())), torch.tensor([6, 6, 1]) / 13)
     assert_close(torch.tensor(list(block_shares(a, b, balance="block").values())), torch.ones(3) / 3)
@@ -70,17 +94,31 @@ def test_saes_of_differently_normalised_hidden_states():
     small = replace(b, W_enc=b.W_enc * 30, W_dec=b.W_dec / 30, b_dec=b.b_dec / 30, normalize="constant_norm_rescale")
     both, found = dict(encoder=1, decoder=1), {}
 
+
     def true_over_random(b, **how):
         X, Y = descriptors(a, b, **how)
         return (pair_cost(X, Y, truth).mean() / random_pair_cost(X, Y)).item()
 
-    for how, fair in ((dict(), False), (dict(fold=False), False), (dict(balance="entry"), False), (dict(weights="decoder"), False), (dict(fold="decoder"), False),
-                      (dict(weights=both, fold="decoder"), True), (dict(weights="encoder", metric="cosine"), True), (dict(weights="bias"), True)):
+
+    for how, fair in (
+        (dict(), False),
+        (dict(fold=False), False),
+        (dict(balance="entry"), False),
+        (dict(weights="decoder"), False),
+        (dict(fold="decoder"), False),
+        (dict(weights=both, fold="decoder"), True),
+        (dict(weights="encoder", metric="cosine"), True),
+        (dict(weights="bias"), True),
+    ):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             found[str(how)] = dict(plain=true_over_random(b, **how), normalised=true_over_random(small, **how))
         assert len(said) == (0 if fair else 1)
-        assert fair or "A reads hidden states as they are and B reads hidden states normalised by constant_norm_rescale" in str(said[0].message)
+        assert (
+            fair
+            or "A reads hidden states as they are and B reads hidden states normalised by constant_norm_rescale"
+            in str(said[0].message)
+        )
         assert (abs(found[str(how)]["normalised"] - found[str(how)]["plain"]) < 1e-9) is fair
     assert found["{}"]["plain"] < 0.5 and found["{}"]["normalised"] > 0.95
     found
@@ -88,11 +126,19 @@ def test_saes_of_differently_normalised_hidden_states():
 
 def test_wrong_questions_get_an_answer():
     a = random_sae(6, 9, seed=1)
-    with expect_fail(ValueError, "d_model is 6 in A and 5 in B"): descriptors(a, random_sae(5, 9))
-    with expect_fail(TypeError, "B must be a saematch SAE, it is Tensor"): descriptors(a, a.W_enc)
-    with expect_fail(ValueError, "weights must be 'all', one of encoder, decoder, bias"): descriptors(a, a, weights="b_dec")
-    with expect_fail(ValueError, "must be positive and finite"): descriptors(a, a, weights={"decoder": -1.0})
-    with expect_fail(ValueError, "metric must be one of sqeuclidean, cosine, not 'l2'"): descriptors(a, a, metric="l2")
-    with expect_fail(ValueError, "balance must be one of sum, entry, block, not True"): descriptors(a, a, balance=True)
-    with expect_fail(MemoryError, "the cost matrix of 10,000,000 x 10,000,000 latents needs"): check_memory(10**7, 10**7)
-    with expect_fail(ValueError, "descriptors must be [n, D] and [m, D]"): cost_matrix(torch.ones(3, 2), torch.ones(3, 4))
+    with expect_fail(ValueError, "d_model is 6 in A and 5 in B"):
+        descriptors(a, random_sae(5, 9))
+    with expect_fail(TypeError, "B must be a saematch SAE, it is Tensor"):
+        descriptors(a, a.W_enc)
+    with expect_fail(ValueError, "weights must be 'all', one of encoder, decoder, bias"):
+        descriptors(a, a, weights="b_dec")
+    with expect_fail(ValueError, "must be positive and finite"):
+        descriptors(a, a, weights={"decoder": -1.0})
+    with expect_fail(ValueError, "metric must be one of sqeuclidean, cosine, not 'l2'"):
+        descriptors(a, a, metric="l2")
+    with expect_fail(ValueError, "balance must be one of sum, entry, block, not True"):
+        descriptors(a, a, balance=True)
+    with expect_fail(MemoryError, "the cost matrix of 10,000,000 x 10,000,000 latents needs"):
+        check_memory(10**7, 10**7)
+    with expect_fail(ValueError, "descriptors must be [n, D] and [m, D]"):
+        cost_matrix(torch.ones(3, 2), torch.ones(3, 4))

@@ -3,20 +3,31 @@
 import pytest
 import torch
 
-from saematch.matching.match import BLIND, METHODS, CLAIMS, dense, mutual, greedy, greedy_by_sorting, identity, random, Match, check_index, match, in_full, candidates, check_method, on_cpu, scatter, compose
+from saematch.matching.match import (
+    METHODS,
+    dense,
+    mutual,
+    greedy,
+    identity,
+    random,
+    Match,
+    match,
+    compose,
+)
 
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-import numpy as np
+
 from fastcore.test import expect_fail
 from torch.testing import assert_close
+
+from saematch.ground import UsageError
 from saematch.lap.assign import verify
 from saematch.lap.metric import cost_matrix
 from saematch.matching.descriptors import descriptors
-from saematch.ground import UsageError
-from saematch.saes.sae import planted, random_sae, rescale
-from dataclasses import replace
+from saematch.saes.sae import planted, random_sae
 
 
 def test_greedy_takes_the_cheapest_pair_first():
@@ -43,7 +54,10 @@ def test_exact_finds_what_was_planted_and_is_never_beaten():
     assert 1 > found["exact"] > found["greedy"] > found["mutual"] > 0.2 and max(found["identity"], found["random"]) < 0.02
     assert m["exact"].proof.optimal and torch.equal(m["exact"].index, m["dense"].index)
     assert m["exact"].objective < min(m[k].objective for k in ("greedy", "identity", "random"))
-    assert all(m[k].matched.all() for k in ("exact", "dense", "greedy", "identity", "random")) and not m["mutual"].matched.all()
+    assert (
+        all(m[k].matched.all() for k in ("exact", "dense", "greedy", "identity", "random"))
+        and not m["mutual"].matched.all()
+    )
     C = cost_matrix(*descriptors(a, b))
     assert_close(m["exact"].cost, C[torch.arange(300), m["exact"].index])
     found
@@ -63,6 +77,7 @@ def test_direction_of_a_real_match():
     assert torch.equal(match(a, b).index, truth) and torch.equal(match(b, a).index, truth.argsort())
     x = 2 * torch.randn(200, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     from saematch.saes.gauge import fold
+
     carried = match(a, b).scatter(fold(a).encode(x))
     agreement = lambda g: torch.corrcoef(torch.stack([g.flatten(), fold(b).encode(x).flatten()]))[0, 1]
     assert agreement(carried) > 0.8 > 0.2 > agreement(fold(a).encode(x)[..., truth])
@@ -74,11 +89,15 @@ def test_direction_of_a_composition():
     b, ab_truth = planted(a, decoder_noise=0.1, encoder_noise=0.1, seed=1)
     c, bc_truth = planted(b, decoder_noise=0.1, encoder_noise=0.1, seed=2)
     ab, bc = match(a, b), match(b, c)
-    assert torch.equal(compose(ab, bc).index, match(a, c).index) and not torch.equal(compose(bc, ab).index, match(a, c).index)
+    assert torch.equal(compose(ab, bc).index, match(a, c).index) and not torch.equal(
+        compose(bc, ab).index, match(a, c).index
+    )
     cut = Match(ab.index.index_fill(0, torch.tensor([4]), -1), 50, ab.cost)
     assert compose(cut, bc).index[4] == -1 and (compose(cut, bc).index == compose(ab, bc).index).sum() == 49
     assert torch.equal(compose(ab, bc, bc.inverse()).index, ab.index)
-    assert torch.nn.functional.cosine_similarity(a.permute(ab.index).W_dec, b.W_dec).min() > 0.9, "permute and match share one direction"
+    assert torch.nn.functional.cosine_similarity(a.permute(ab.index).W_dec, b.W_dec).min() > 0.9, (
+        "permute and match share one direction"
+    )
 
 
 def test_a_match_survives_the_disk():
@@ -87,7 +106,8 @@ def test_a_match_survives_the_disk():
         with tempfile.TemporaryDirectory() as folder:
             ab.save(Path(folder) / "m.safetensors")
             back = Match.load(Path(folder) / "m.safetensors")
-            with expect_fail(UsageError, "saved as a .safetensors file"): ab.save(Path(folder) / "m.pt")
+            with expect_fail(UsageError, "saved as a .safetensors file"):
+                ab.save(Path(folder) / "m.pt")
         assert torch.equal(back.index, ab.index) and torch.equal(back.cost.nan_to_num(-1), ab.cost.nan_to_num(-1))
     X, Y = descriptors(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1))
     assert verify(X, Y, back.proof) == verify(X, Y, ab.proof) and verify(Y, X, back.inverse().proof)["relative_gap"] < 1e-9
@@ -115,36 +135,59 @@ def test_abstopk_latents_are_matched_up_to_their_sign():
     assert torch.equal(m.index, match(a, b).index) and torch.equal(m.sign, flip[m.index])
     assert_close(flipped.decode(m.scatter(a.encode(x))), b.decode(match(a, b).scatter(a.encode(x))))
     assert torch.equal(match(a, flipped, method="dense").index, m.index) and torch.equal(m.inverse().sign[m.index], m.sign)
-    dict(found=(m.index == truth).double().mean().item(), negative=int((m.sign < 0).sum()), without_the_sign=(match(replace(a, activation="jumprelu", k=None), replace(flipped, activation="jumprelu", k=None)).index == truth).double().mean().item())
+    dict(
+        found=(m.index == truth).double().mean().item(),
+        negative=int((m.sign < 0).sum()),
+        without_the_sign=(
+            match(replace(a, activation="jumprelu", k=None), replace(flipped, activation="jumprelu", k=None)).index == truth
+        )
+        .double()
+        .mean()
+        .item(),
+    )
 
 
 def test_dead_latents_are_never_matched_silently():
     import warnings
+
     a = random_sae(16, 60, seed=5)
     b = planted(a, seed=6).sae
     a, b = (replace(s, W_dec=s.W_dec.index_fill(0, torch.tensor(rows), 0)) for s, rows in ((a, [3, 7]), (b, [1])))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         everyone = match(a, b)
-    assert "2 dead latents and 0 copies of others in A, 1 dead latents and 0 copies" in str(said[0].message) and everyone.matched.all()
+    assert (
+        "2 dead latents and 0 copies of others in A, 1 dead latents and 0 copies" in str(said[0].message)
+        and everyone.matched.all()
+    )
     alive = match(a, b, dead="exclude")
     assert alive.index[[3, 7]].tolist() == [-1, -1] and 1 not in alive.index and alive.info["excluded"] == [2, 1]
     assert alive.cost[[3, 7]].isnan().all() and int(alive.matched.sum()) == 58
     with tempfile.TemporaryDirectory() as folder:
         for m in (alive, alive.inverse()):
             m.save(Path(folder) / "m.safetensors")
-            assert torch.equal(Match.load(Path(folder) / "m.safetensors").proof.index, m.proof.index) and torch.equal(Match.load(Path(folder) / "m.safetensors").index, m.index)
-    with expect_fail(ValueError, "dead must be 'warn', 'exclude' or 'keep'"): match(a, b, dead="yes")
+            assert torch.equal(Match.load(Path(folder) / "m.safetensors").proof.index, m.proof.index) and torch.equal(
+                Match.load(Path(folder) / "m.safetensors").index, m.index
+            )
+    with expect_fail(ValueError, "dead must be 'warn', 'exclude' or 'keep'"):
+        match(a, b, dead="yes")
     alive
 
 
 def test_wrong_matches_are_refused():
     a = random_sae(6, 9, seed=1)
-    with expect_fail(ValueError, "method must be one of exact, dense, greedy, mutual, identity, random, not 'hungarian'"): match(a, a, method="hungarian")
-    with expect_fail(ValueError, "reject and time_limit belong to the method 'exact', not to 'greedy'"): match(a, a, method="greedy", reject=1.0)
-    with expect_fail(ValueError, "reject is the cost of leaving a row unmatched"): match(a, a, reject=-1.0)
-    with expect_fail(ValueError, "d_model is 6 in A and 5 in B"): match(a, random_sae(5, 9))
-    with expect_fail(ValueError, "latent 1 of B is matched to [0, 2] of A"): Match(torch.tensor([1, 0, 1]), 3, torch.zeros(3))
-    with expect_fail(ValueError, "latent 1 is matched to 3; B has latents 0..2"): Match(torch.tensor([1, 3, -1]), 3, torch.zeros(3))
-    with expect_fail(ValueError, "compose(ab, bc) takes them in the order they are walked"): compose(match(a, random_sae(6, 7)), match(a, a))
+    with expect_fail(ValueError, "method must be one of exact, dense, greedy, mutual, identity, random, not 'hungarian'"):
+        match(a, a, method="hungarian")
+    with expect_fail(ValueError, "reject and time_limit belong to the method 'exact', not to 'greedy'"):
+        match(a, a, method="greedy", reject=1.0)
+    with expect_fail(ValueError, "reject is the cost of leaving a row unmatched"):
+        match(a, a, reject=-1.0)
+    with expect_fail(ValueError, "d_model is 6 in A and 5 in B"):
+        match(a, random_sae(5, 9))
+    with expect_fail(ValueError, "latent 1 of B is matched to [0, 2] of A"):
+        Match(torch.tensor([1, 0, 1]), 3, torch.zeros(3))
+    with expect_fail(ValueError, "latent 1 is matched to 3; B has latents 0..2"):
+        Match(torch.tensor([1, 3, -1]), 3, torch.zeros(3))
+    with expect_fail(ValueError, "compose(ab, bc) takes them in the order they are walked"):
+        compose(match(a, random_sae(6, 7)), match(a, a))
     assert match(random_sae(6, 1), random_sae(6, 1, seed=1)).index.tolist() == [0]

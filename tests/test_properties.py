@@ -1,4 +1,5 @@
 """Properties that must hold for any SAE, and oracles that share no code with the package."""
+
 import itertools
 
 import pytest
@@ -9,8 +10,8 @@ from torch.testing import assert_close
 
 from saematch import SAE, compose, descriptors, fold, match, permute, planted, random_sae, rescale
 from saematch.lap.metric import cost_matrix
-from saematch.saes.gauge import absorb_b_dec
 from saematch.matching.match import METHODS, Match
+from saematch.saes.gauge import absorb_b_dec
 from saematch.saes.sae import LATENT
 
 sizes = dict(d_model=st.integers(1, 9), d_sae=st.integers(1, 12), seed=st.integers(0, 10_000))
@@ -32,7 +33,13 @@ def test_function_survives_any_change_of_names_and_units(sae, seed, spread):
     index = torch.randperm(sae.d_sae, generator=torch.Generator().manual_seed(seed))
     scale = (spread * normal(sae.d_sae, seed)).exp()
     x = inputs(sae)
-    for other in (permute(sae, index), rescale(sae, scale), fold(sae), absorb_b_dec(sae), fold(rescale(permute(sae, index), scale))):
+    for other in (
+        permute(sae, index),
+        rescale(sae, scale),
+        fold(sae),
+        absorb_b_dec(sae),
+        fold(rescale(permute(sae, index), scale)),
+    ):
         assert_close(other.decode(other.encode(x)), sae.decode(sae.encode(x)), rtol=1e-10, atol=1e-10)
 
 
@@ -147,7 +154,13 @@ def test_latents_of_other_units_and_flags_still_match():
 def test_nothing_changes_its_input():
     sae = random_sae()
     before = {k: p.clone() for k, p in sae.parameters().items()}
-    fold(sae), permute(sae, torch.arange(64).flip(0)), rescale(sae, 2.0), planted(sae, replaced=0.2, dead=0.2), match(sae, sae)
+    (
+        fold(sae),
+        permute(sae, torch.arange(64).flip(0)),
+        rescale(sae, 2.0),
+        planted(sae, replaced=0.2, dead=0.2),
+        match(sae, sae),
+    )
     assert all(torch.equal(p, before[k]) for k, p in sae.parameters().items())
     with pytest.raises(AttributeError):
         sae.W_enc = before["W_enc"]

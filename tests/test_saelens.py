@@ -1,4 +1,5 @@
 """SAELens as an oracle, and its releases through the real download code on a local cache."""
+
 import json
 import os
 import subprocess
@@ -18,16 +19,26 @@ sae_lens = pytest.importorskip("sae_lens")
 def saelens_object(architecture="jumprelu", **kw):
     """A random SAELens SAE, every parameter non-zero."""
     from sae_lens import SAE as Lens
-    cfg = dict(architecture=architecture, d_in=10, d_sae=24, dtype="float64", device="cpu", apply_b_dec_to_input=True, **kw)
+
+    cfg = dict(
+        architecture=architecture, d_in=10, d_sae=24, dtype="float64", device="cpu", apply_b_dec_to_input=True, **kw
+    )
     obj, g = Lens.from_dict(cfg), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in obj.parameters():
-            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64).abs() if p is getattr(obj, "threshold", None) else torch.randn(p.shape, generator=g, dtype=torch.float64))
+            p.copy_(
+                torch.randn(p.shape, generator=g, dtype=torch.float64).abs()
+                if p is getattr(obj, "threshold", None)
+                else torch.randn(p.shape, generator=g, dtype=torch.float64)
+            )
     return obj
 
 
 def test_an_object_of_saelens_computes_the_same():
-    theirs, x = saelens_object(), 2 * torch.randn(50, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    theirs, x = (
+        saelens_object(),
+        2 * torch.randn(50, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+    )
     ours = SAE.from_saelens(theirs)
     with torch.no_grad():
         assert (theirs.encode(x) > 0).any()
@@ -40,7 +51,10 @@ def test_an_object_of_saelens_computes_the_same():
 
 
 def test_negative_thresholds_mean_what_saelens_means():
-    theirs, x = saelens_object(), 2 * torch.randn(50, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    theirs, x = (
+        saelens_object(),
+        2 * torch.randn(50, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+    )
     with torch.no_grad():
         theirs.threshold[:5] = -1.0
         assert_close(SAE.from_saelens(theirs).encode(x), theirs.encode(x))
@@ -58,8 +72,12 @@ def test_a_folder_that_saelens_wrote(tmp_path):
 
 def test_releases_as_suites():
     suite = load_suite("gemma-scope-2b-pt-res-canonical", "layer_{layer}/width_16k/canonical")
-    assert suite.layers == list(range(26)) and suite.sources[20] == ("gemma-scope-2b-pt-res-canonical", "layer_20/width_16k/canonical")
+    assert suite.layers == list(range(26)) and suite.sources[20] == (
+        "gemma-scope-2b-pt-res-canonical",
+        "layer_20/width_16k/canonical",
+    )
     from saematch.ground import UsageError
+
     with pytest.raises(UsageError, match=r"several SAEs for layer .*layer_\{layer\}/width_16k/canonical"):
         load_suite("gemma-scope-2b-pt-res-canonical")
 
@@ -85,16 +103,30 @@ def test_a_release_by_name_from_a_local_cache(tmp_path):
     (repo / "refs" / "main").write_text("0123abcd")
     save_file({k: p.contiguous() for k, p in sae.parameters().items()}, folder / "sae_weights.safetensors")
     save_file({"sparsity": torch.zeros(9)}, folder / "sparsity.safetensors")
-    cfg = dict(architecture="jumprelu", d_in=6, d_sae=9, dtype="float32", device="cpu", apply_b_dec_to_input=False, normalize_activations="none",
-               metadata=dict(hook_name="blocks.3.hook_resid_pre", model_name="gpt2-small", sae_lens_version="6.0.0"))
+    cfg = dict(
+        architecture="jumprelu",
+        d_in=6,
+        d_sae=9,
+        dtype="float32",
+        device="cpu",
+        apply_b_dec_to_input=False,
+        normalize_activations="none",
+        metadata=dict(hook_name="blocks.3.hook_resid_pre", model_name="gpt2-small", sae_lens_version="6.0.0"),
+    )
     (folder / "cfg.json").write_text(json.dumps(cfg))
     env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second, third = done.stdout.splitlines()[-3:]
     d, n, layer, source, total = first.split()
-    assert (d, n, layer, source) == ("6", "9", "3", "gpt2-small-res-jb/blocks.3.hook_resid_pre") and abs(float(total) - sae.W_dec.sum()) < 1e-4
-    assert second == "9" and third.startswith("OSError: cannot fetch gpt2-small-res-jb/blocks.4.hook_resid_pre") and "give its path instead" in third
+    assert (d, n, layer, source) == ("6", "9", "3", "gpt2-small-res-jb/blocks.3.hook_resid_pre") and abs(
+        float(total) - sae.W_dec.sum()
+    ) < 1e-4
+    assert (
+        second == "9"
+        and third.startswith("OSError: cannot fetch gpt2-small-res-jb/blocks.4.hook_resid_pre")
+        and "give its path instead" in third
+    )
 
 
 def test_gemma_scope_params_agree_with_the_equations(tmp_path):

@@ -3,19 +3,34 @@
 import pytest
 import torch
 
-from saematch.saes.architecture import FIVE, FOUR, ONE_FOR_ALL, ARCHITECTURES, gated, standard, jumprelu, unit_decoder, topk, batchtopk, matching_pursuit, temporal, Architecture, modern, check_config, from_tensors, finetuned, made, found, check_names, crosscoder, presence
+from saematch.saes.architecture import (
+    FIVE,
+    FOUR,
+    ARCHITECTURES,
+    gated,
+    standard,
+    jumprelu,
+    topk,
+    from_tensors,
+    crosscoder,
+    presence,
+)
 
 
 import torch
 from fastcore.test import expect_fail
 from torch.testing import assert_close
-from saematch.saes.sae import random_sae, rescale
 x = torch.randn(200, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
 
 def draw_tensors(names, d=16, n=64, d_out=16, seed=0):
     g = torch.Generator().manual_seed(seed)
     shapes = dict(W_enc=(d, n), W_dec=(n, d_out), b_dec=(d_out,), W_skip=(d_out, d), topk_threshold=())
-    return {k: torch.randn(shapes.get(k, (n,)), generator=g, dtype=torch.float64) * (0.3 if k == "r_mag" else 1) for k in names.split()}
+    return {
+        k: torch.randn(shapes.get(k, (n,)), generator=g, dtype=torch.float64) * (0.3 if k == "r_mag" else 1)
+        for k in names.split()
+    }
+
 
 def by_the_paper(kind, t, cfg, x):
     z = lambda: (x - t["b_dec"] if cfg["apply_b_dec_to_input"] else x) @ t["W_enc"] + t["b_enc"]
@@ -26,7 +41,13 @@ def by_the_paper(kind, t, cfg, x):
     elif "topk" in kind:
         norm = t["W_dec"].norm(dim=1) if cfg.get("rescale_acts_by_decoder_norm") else 1
         pre = z() * norm
-        f = (largest(pre, pre).relu() if kind == "topk" else largest(pre, pre.abs()) if kind == "abstopk" else pre.relu() * (pre > t["topk_threshold"])) / norm
+        f = (
+            largest(pre, pre).relu()
+            if kind == "topk"
+            else largest(pre, pre.abs())
+            if kind == "abstopk"
+            else pre.relu() * (pre > t["topk_threshold"])
+        ) / norm
     else:
         f = z().relu() * (z() > t.get("threshold", torch.zeros(1)))
     return f @ t["W_dec"] + t["b_dec"] + (x @ t["W_skip"].T if "W_skip" in t else 0)
@@ -50,10 +71,14 @@ def test_each_architecture_computes_its_own_formula():
         for rescaled in (False, True) if "topk" in kind else (False,):
             if how.rule != "other":
                 t = draw_tensors(how.needs, d_out=12 if how.transcoder else 16)
-                cfg = dict(architecture=kind, apply_b_dec_to_input=not how.transcoder, k=5, rescale_acts_by_decoder_norm=rescaled)
+                cfg = dict(
+                    architecture=kind, apply_b_dec_to_input=not how.transcoder, k=5, rescale_acts_by_decoder_norm=rescaled
+                )
                 sae = from_tensors(t, "drawn", cfg, dtype=torch.float64)
                 assert (sae.encode(x) != 0).any(0).sum() > 30
-                off[kind + " by decoder norm" * rescaled] = (sae.reconstruct(x) - by_the_paper(kind, t, cfg, x)).abs().max().item()
+                off[kind + " by decoder norm" * rescaled] = (
+                    (sae.reconstruct(x) - by_the_paper(kind, t, cfg, x)).abs().max().item()
+                )
     assert max(off.values()) < 1e-10
     off
 
@@ -65,7 +90,13 @@ def test_every_tensor_of_every_architecture_matters():
             t = draw_tensors(how.needs, d_out=12 if how.transcoder else 16)
             cfg = dict(architecture=kind, apply_b_dec_to_input=not how.transcoder, k=5)
             whole = from_tensors(t, "drawn", cfg, dtype=torch.float64).reconstruct(x)
-            change = {k: (from_tensors({**t, k: t[k] + 0.5}, "drawn", cfg, dtype=torch.float64).reconstruct(x) - whole).abs().max().item() for k in t}
+            change = {
+                k: (from_tensors({**t, k: t[k] + 0.5}, "drawn", cfg, dtype=torch.float64).reconstruct(x) - whole)
+                .abs()
+                .max()
+                .item()
+                for k in t
+            }
             least[kind] = min(change.values())
     assert min(least.values()) > 0.01
     least
@@ -80,26 +111,41 @@ def test_a_crosscoder_is_a_family_of_layers():
     states = draw(3, 10, 16)
     z = torch.einsum("ltd,ldn->tn", states, t["W_enc"]) + t["b_enc"]
     assert_close(sum(states[i] @ s.W_enc for i, s in enumerate(family.values())) + family[4].b_enc, z)
-    assert_close(torch.stack([s.decode(z.relu()) for s in family.values()]), torch.einsum("tn,nld->ltd", z.relu(), t["W_dec"]) + t["b_dec"][:, None])
+    assert_close(
+        torch.stack([s.decode(z.relu()) for s in family.values()]),
+        torch.einsum("tn,nld->ltd", z.relu(), t["W_dec"]) + t["b_dec"][:, None],
+    )
     assert family[5].layer == 5 and (presence(family)[:20, 0] == 1).all() and (presence(family)[20:] < 1).all()
     clt = crosscoder({**t, "W_enc": t["W_enc"][0]}, [4, 5, 6])
     assert (clt[5].W_enc == 0).all() and (clt[4].W_enc != 0).all()
-    with expect_fail(ValueError, "for 2 layers W_dec must be [d_sae, 2, d_model]"): crosscoder(t, [4, 5])
-    with expect_fail(ValueError, "missing b_dec"): crosscoder({k: p for k, p in t.items() if k != "b_dec"}, [4, 5, 6])
+    with expect_fail(ValueError, "for 2 layers W_dec must be [d_sae, 2, d_model]"):
+        crosscoder(t, [4, 5])
+    with expect_fail(ValueError, "missing b_dec"):
+        crosscoder({k: p for k, p in t.items() if k != "b_dec"}, [4, 5, 6])
     presence(family)[[0, 30]]
 
 
 def test_wrong_tensors_and_configurations_are_refused():
     t = draw_tensors(FIVE)
     assert from_tensors(t, "x").activation == "jumprelu" and (from_tensors(t, "x").threshold >= 0).all()
-    with expect_fail(ValueError, "my.npz: a jumprelu SAE has exactly the tensors W_enc, b_enc, W_dec, b_dec, threshold; missing threshold; unexpected log_threshold"):
+    with expect_fail(
+        ValueError,
+        "my.npz: a jumprelu SAE has exactly the tensors W_enc, b_enc, W_dec, b_dec, threshold; missing threshold; unexpected log_threshold",
+    ):
         from_tensors({k if k != "threshold" else "log_threshold": p for k, p in t.items()}, "my.npz")
-    with expect_fail(ValueError, "W_dec must have shape [64, 16]"): from_tensors({**t, "W_dec": t["W_dec"].T}, "my.npz")
-    with expect_fail(ValueError, "missing b_gate, b_mag, r_mag; unexpected b_enc, threshold"): from_tensors(t, "x", dict(architecture="gated"))
-    with expect_fail(ValueError, "architecture 'crosscoder' is not supported, only standard"): from_tensors(t, "x", dict(architecture="crosscoder"))
-    with expect_fail(ValueError, "'expected_average_only_in', a scale of the hidden states that was never folded"): from_tensors(t, "x", dict(architecture="jumprelu", normalize_activations=True))
-    with expect_fail(ValueError, "activation function is 'tanh-relu'"): from_tensors(t, "x", dict(architecture="jumprelu", activation_fn_str="tanh-relu"))
-    with expect_fail(ValueError, "must be true or false, it is 'yes'"): from_tensors(t, "x", dict(architecture="jumprelu", apply_b_dec_to_input="yes"))
+    with expect_fail(ValueError, "W_dec must have shape [64, 16]"):
+        from_tensors({**t, "W_dec": t["W_dec"].T}, "my.npz")
+    with expect_fail(ValueError, "missing b_gate, b_mag, r_mag; unexpected b_enc, threshold"):
+        from_tensors(t, "x", dict(architecture="gated"))
+    with expect_fail(ValueError, "architecture 'crosscoder' is not supported, only standard"):
+        from_tensors(t, "x", dict(architecture="crosscoder"))
+    with expect_fail(ValueError, "'expected_average_only_in', a scale of the hidden states that was never folded"):
+        from_tensors(t, "x", dict(architecture="jumprelu", normalize_activations=True))
+    with expect_fail(ValueError, "activation function is 'tanh-relu'"):
+        from_tensors(t, "x", dict(architecture="jumprelu", activation_fn_str="tanh-relu"))
+    with expect_fail(ValueError, "must be true or false, it is 'yes'"):
+        from_tensors(t, "x", dict(architecture="jumprelu", apply_b_dec_to_input="yes"))
     old = from_tensors(draw_tensors(FOUR), "old", dict(activation_fn_str="topk", activation_fn_kwargs=dict(k=7)))
     assert (old.activation, old.k, old.apply_b_dec_to_input) == ("topk", 7, True), "not a ReLU SAE"
-    with expect_fail(ValueError, "k is the number of active latents"): from_tensors(draw_tensors(FOUR), "x", dict(architecture="topk"))
+    with expect_fail(ValueError, "k is the number of active latents"):
+        from_tensors(draw_tensors(FOUR), "x", dict(architecture="topk"))

@@ -3,12 +3,18 @@
 import pytest
 import torch
 
-from saematch.saes.gauge import GAUGES, gauge_units, is_unit, fold, no_unit, common_gauge, absorb_b_dec
+from saematch.saes.gauge import (
+    fold,
+    common_gauge,
+    absorb_b_dec,
+)
 
 
 from dataclasses import replace
+
 from fastcore.test import expect_fail
 from torch.testing import assert_close
+
 from saematch.saes.sae import random_sae, rescale
 
 
@@ -29,21 +35,33 @@ def test_folding_forgets_the_units():
     for name, p in fold(rescale(sae, units)).parameters().items():
         assert_close(p, fold(sae).parameters()[name])
     twice = fold(fold(sae))
-    assert all(torch.equal(p, fold(sae).parameters()[name]) for name, p in twice.parameters().items()), "folding twice is folding once"
+    assert all(torch.equal(p, fold(sae).parameters()[name]) for name, p in twice.parameters().items()), (
+        "folding twice is folding once"
+    )
     dict(smallest_unit=units.min().item(), largest_unit=units.max().item())
 
 
 def test_every_gauge_keeps_the_function_and_forgets_the_units():
     x, rows = 2 * torch.randn(100, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), {}
-    for rule, settings in dict(jumprelu={}, relu={}, topk=dict(activation="topk", k=6), abstopk=dict(activation="abstopk", k=6)).items():
+    for rule, settings in dict(
+        jumprelu={}, relu={}, topk=dict(activation="topk", k=6), abstopk=dict(activation="abstopk", k=6)
+    ).items():
         sae = random_sae(**settings)
         sae = sae if rule == "jumprelu" else replace(sae, threshold=torch.zeros_like(sae.threshold))
-        units = (2 * torch.randn(64 if rule in ("jumprelu", "relu") else 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).exp()
+        units = (
+            2
+            * torch.randn(
+                64 if rule in ("jumprelu", "relu") else 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+            )
+        ).exp()
         other = rescale(sae, units)
         for by in ("threshold", "decoder", "encoder") if rule == "jumprelu" else ("decoder", "encoder"):
             one, two = fold(sae, by), fold(other, by)
             remembered = max((one.parameters()[k] - two.parameters()[k]).abs().max().item() for k in one.parameters())
-            rows[f"{rule} by {by}"] = dict(reconstruction_off_by=(one.reconstruct(x) - sae.reconstruct(x)).abs().max().item(), units_remembered=remembered)
+            rows[f"{rule} by {by}"] = dict(
+                reconstruction_off_by=(one.reconstruct(x) - sae.reconstruct(x)).abs().max().item(),
+                units_remembered=remembered,
+            )
             assert_close(fold(one, by).W_dec, one.W_dec)
     assert max(v for row in rows.values() for v in row.values()) < 1e-10
     rows
@@ -70,14 +88,21 @@ def test_thresholds_that_are_no_unit():
     sae = random_sae()
     x = 2 * torch.randn(100, sae.d_model, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
     broken = replace(sae, threshold=sae.threshold.index_fill(0, torch.tensor([3, 8]), 0.0))
-    with expect_fail(ValueError, "so they cannot be a unit: latent 3 (0), latent 8 (0)"): fold(broken)
+    with expect_fail(ValueError, "so they cannot be a unit: latent 3 (0), latent 8 (0)"):
+        fold(broken)
     kept = fold(broken, on_nonpositive="keep")
     assert kept.threshold[3] == 0 and kept.threshold[4] == 1
     assert_close(kept.decode(kept.encode(x)), broken.decode(broken.encode(x)))
     assert fold(broken.select(broken.threshold > 0)).d_sae == 62
-    with expect_fail(ValueError, "must be 'raise' or 'keep'"): fold(sae, on_nonpositive="drop")
-    with expect_fail(ValueError, "the gauge must be one of threshold, decoder, encoder, none"): fold(sae, "length")
-    with expect_fail(ValueError, "has no thresholds to fold; choose another unit"): fold(replace(sae, threshold=torch.zeros_like(sae.threshold)))
-    with expect_fail(ValueError, "1 of 64 units by decoder are zero or negative"): fold(replace(sae, W_dec=sae.W_dec.index_fill(0, torch.tensor(7), 0)), "decoder")
-    with expect_fail(ValueError, "no rescaling keeps the function"): fold(replace(sae, activation="other"), "decoder")
-    with expect_fail(ValueError, "one unit for each of the 64 latents"): fold(sae, torch.ones(3))
+    with expect_fail(ValueError, "must be 'raise' or 'keep'"):
+        fold(sae, on_nonpositive="drop")
+    with expect_fail(ValueError, "the gauge must be one of threshold, decoder, encoder, none"):
+        fold(sae, "length")
+    with expect_fail(ValueError, "has no thresholds to fold; choose another unit"):
+        fold(replace(sae, threshold=torch.zeros_like(sae.threshold)))
+    with expect_fail(ValueError, "1 of 64 units by decoder are zero or negative"):
+        fold(replace(sae, W_dec=sae.W_dec.index_fill(0, torch.tensor(7), 0)), "decoder")
+    with expect_fail(ValueError, "no rescaling keeps the function"):
+        fold(replace(sae, activation="other"), "decoder")
+    with expect_fail(ValueError, "one unit for each of the 64 latents"):
+        fold(sae, torch.ones(3))

@@ -3,27 +3,49 @@
 import pytest
 import torch
 
-from saematch.saes.releases import BY_LOADER, SITES, pattern_of, site_of, width_of, releases, row
+from saematch.saes.releases import (
+    pattern_of,
+    site_of,
+    width_of,
+    releases,
+)
 
 
 import pandas as pd
 
 
 def test_names_are_read():
-    cases = {"layer_20/width_16k/canonical": ("layer_{layer}/width_16k/canonical", "16k"), "blocks.3.hook_resid_pre": ("blocks.{layer}.hook_resid_pre", ""),
-             "l31a_8x": ("l{layer}a_8x", "8x"), "blocks.12.hook_resid_post__trainer_12": ("blocks.{layer}.hook_resid_post__trainer_12", ""),
-             "resid_post/layer_9_width_262k_l0_small": ("resid_post/layer_{layer}_width_262k_l0_small", "262k"), "sae_bench_gemma-2-2b_topk_width-2pow14_date-1109": (None, "16k")}
+    cases = {
+        "layer_20/width_16k/canonical": ("layer_{layer}/width_16k/canonical", "16k"),
+        "blocks.3.hook_resid_pre": ("blocks.{layer}.hook_resid_pre", ""),
+        "l31a_8x": ("l{layer}a_8x", "8x"),
+        "blocks.12.hook_resid_post__trainer_12": ("blocks.{layer}.hook_resid_post__trainer_12", ""),
+        "resid_post/layer_9_width_262k_l0_small": ("resid_post/layer_{layer}_width_262k_l0_small", "262k"),
+        "sae_bench_gemma-2-2b_topk_width-2pow14_date-1109": (None, "16k"),
+    }
     for name, (pattern, width) in cases.items():
         assert pattern is None or pattern_of(name) == pattern, pattern_of(name)
         assert width_of(name) == width, (name, width_of(name))
-    assert [site_of(n) for n in ("llama_scope_lxa_8x", "gemma-scope-2b-pt-mlp", "blocks.3.hook_resid_pre", "mwhanna-qwen3-4b-transcoders")] == ["attention", "mlp", "residual", "transcoder"]
+    assert [
+        site_of(n)
+        for n in ("llama_scope_lxa_8x", "gemma-scope-2b-pt-mlp", "blocks.3.hook_resid_pre", "mwhanna-qwen3-4b-transcoders")
+    ] == ["attention", "mlp", "residual", "transcoder"]
     {name: pattern_of(name) for name in cases}
 
 
 def test_the_registry_as_a_table():
     table = releases("gemma-scope-2b-pt-res-canonical")
     best = table[table.width == "16k"].iloc[0]
-    assert (best.layers, best.site, best.architecture, best.pattern) == (26, "residual", "jumprelu", "layer_{layer}/width_16k/canonical")
-    assert len(releases("no such model")) == 0 and (releases().layers >= 2).all() and len(releases(fewest=1)) > len(releases())
+    assert (best.layers, best.site, best.architecture, best.pattern) == (
+        26,
+        "residual",
+        "jumprelu",
+        "layer_{layer}/width_16k/canonical",
+    )
+    assert (
+        len(releases("no such model")) == 0 and (releases().layers >= 2).all() and len(releases(fewest=1)) > len(releases())
+    )
     from fastcore.test import expect_fail
-    with expect_fail(ValueError, "is no regular expression"): releases("gemma(")
+
+    with expect_fail(ValueError, "is no regular expression"):
+        releases("gemma(")

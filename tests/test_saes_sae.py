@@ -3,10 +3,18 @@
 import pytest
 import torch
 
-from saematch.saes.sae import LATENT, SCALES, NORMALIZE, Checked, Planted, SAE, check_settings, check_parameters, edits, check_numbers, random_sae, permute, rescale, with_parameters, planted
+from saematch.saes.sae import (
+    LATENT,
+    SAE,
+    random_sae,
+    permute,
+    rescale,
+    planted,
+)
 
 
 from dataclasses import replace
+
 from fastcore.test import expect_fail
 from torch.testing import assert_close
 sae = random_sae()
@@ -59,17 +67,31 @@ def test_rescale_multiplies_activations_and_keeps_the_function():
 def test_rescaling_reads_again_only_what_may_not_be_finite():
     toy = random_sae(dtype=torch.float32)
     assert rescale(toy, 3.0).checked["W_enc"].largest == 3 * toy.W_enc.abs().max().item()
-    with expect_fail(ValueError, "W_enc has 0 NaN and 1024 infinite of 1,024 values"): rescale(replace(toy, W_enc=toy.W_enc.sign() * 1e30), 1e30)
+    with expect_fail(ValueError, "W_enc has 0 NaN and 1024 infinite of 1,024 values"):
+        rescale(replace(toy, W_enc=toy.W_enc.sign() * 1e30), 1e30)
     assert torch.isfinite(rescale(replace(toy, W_enc=toy.W_enc.sign() * 1e30), 1e8).W_enc).all()
-    assert torch.isfinite(rescale(replace(toy, W_enc=toy.W_enc * (torch.arange(64) > 0)), torch.ones(64).index_fill(0, torch.tensor(0), 1e38)).W_enc).all(), "bounds are not values"
+    assert torch.isfinite(
+        rescale(
+            replace(toy, W_enc=toy.W_enc * (torch.arange(64) > 0)), torch.ones(64).index_fill(0, torch.tensor(0), 1e38)
+        ).W_enc
+    ).all(), "bounds are not values"
     toy.W_dec[5, 3] = torch.nan
-    with expect_fail(ValueError, "W_dec has 1 NaN and 0 infinite of 1,024 values, the first at [5, 3]"): rescale(toy, 3.0)
+    with expect_fail(ValueError, "W_dec has 1 NaN and 0 infinite of 1,024 values, the first at [5, 3]"):
+        rescale(toy, 3.0)
 
 
 def test_every_row_of_the_table_matters():
     scaled, f = rescale(sae, 2.0), sae.encode(x)
-    off = {k: (replace(scaled, **{k: getattr(sae, k)}).decode(replace(scaled, **{k: getattr(sae, k)}).encode(x)) - sae.decode(f)).abs().max().item()
-           for k in LATENT}
+    off = {
+        k: (
+            replace(scaled, **{k: getattr(sae, k)}).decode(replace(scaled, **{k: getattr(sae, k)}).encode(x))
+            - sae.decode(f)
+        )
+        .abs()
+        .max()
+        .item()
+        for k in LATENT
+    }
     assert min(off.values()) > 0.01
     off
 
@@ -96,7 +118,7 @@ def test_planted_partners_are_close_and_noise_is_what_it_says():
     kept = truth >= 0
     assert (truth < 0).sum() == 60 and truth[kept].unique().numel() == 340
     partner = cos(a.W_dec[kept], b.W_dec[truth[kept]])
-    assert abs(partner.mean() - 1 / (1 + 0.5**2)**0.5) < 0.01
+    assert abs(partner.mean() - 1 / (1 + 0.5**2) ** 0.5) < 0.01
     assert cos(a.W_dec, b.W_dec)[kept].abs().mean() < 0.1, "without the permutation nothing fits"
     exact, order = planted(a, decoder_noise=0, encoder_noise=0, threshold_jitter=0, seed=7)
     assert torch.equal(exact.W_dec, a.permute(order).W_dec)
@@ -106,16 +128,29 @@ def test_planted_partners_are_close_and_noise_is_what_it_says():
 def test_bad_weights_are_refused_by_name():
     nan = sae.W_enc.clone()
     nan[0, 5], nan[3, 1] = float("nan"), float("inf")
-    with expect_fail(ValueError, "W_enc has 1 NaN and 1 infinite of 1,024 values, the first at [0, 5]"): replace(sae, W_enc=nan)
-    with expect_fail(ValueError, "W_dec must have shape [64, 16] to fit W_enc [16, 64], it has [16, 64] (transposed?)"): replace(sae, W_dec=sae.W_dec.T)
-    with expect_fail(ValueError, "at least one latent"): sae.select(torch.tensor([], dtype=torch.int64))
-    with expect_fail(TypeError, "b_enc must be a floating-point torch tensor, it is list"): replace(sae, b_enc=[0.0])
-    with expect_fail(ValueError, "share one dtype"): replace(sae, b_enc=sae.b_enc.float())
-    with expect_fail(ValueError, "the SAE reads d_model = 16"): sae.encode(torch.randn(3, 15))
-    with expect_fail(ValueError, "2 of 64 scales are not positive and finite; the first is latent 4 with 0"): rescale(sae, torch.ones(64).index_fill(0, torch.tensor([4, 7]), 0))
-    with expect_fail(ValueError, "topk: one scale for all latents keeps the function, got scales from 1 to 2"): rescale(random_sae(activation="topk", k=4), torch.ones(64).index_fill(0, torch.tensor(3), 2))
-    with expect_fail(ValueError, "activation topk has k=None"): replace(sae, activation="topk")
-    with expect_fail(ValueError, "decode(f, like=x)"): random_sae(normalize="layer_norm").decode(sae.encode(x))
-    with expect_fail(NotImplementedError, "decoders can be matched"): replace(sae, activation="other").encode(x)
-    with expect_fail(ValueError, "W_skip is a part of transcoders"): replace(sae, W_skip=torch.zeros(16, 16, dtype=sae.dtype))
-    with expect_fail(ValueError, "must be a permutation"): permute(sae, torch.zeros(64, dtype=torch.int64))
+    with expect_fail(ValueError, "W_enc has 1 NaN and 1 infinite of 1,024 values, the first at [0, 5]"):
+        replace(sae, W_enc=nan)
+    with expect_fail(ValueError, "W_dec must have shape [64, 16] to fit W_enc [16, 64], it has [16, 64] (transposed?)"):
+        replace(sae, W_dec=sae.W_dec.T)
+    with expect_fail(ValueError, "at least one latent"):
+        sae.select(torch.tensor([], dtype=torch.int64))
+    with expect_fail(TypeError, "b_enc must be a floating-point torch tensor, it is list"):
+        replace(sae, b_enc=[0.0])
+    with expect_fail(ValueError, "share one dtype"):
+        replace(sae, b_enc=sae.b_enc.float())
+    with expect_fail(ValueError, "the SAE reads d_model = 16"):
+        sae.encode(torch.randn(3, 15))
+    with expect_fail(ValueError, "2 of 64 scales are not positive and finite; the first is latent 4 with 0"):
+        rescale(sae, torch.ones(64).index_fill(0, torch.tensor([4, 7]), 0))
+    with expect_fail(ValueError, "topk: one scale for all latents keeps the function, got scales from 1 to 2"):
+        rescale(random_sae(activation="topk", k=4), torch.ones(64).index_fill(0, torch.tensor(3), 2))
+    with expect_fail(ValueError, "activation topk has k=None"):
+        replace(sae, activation="topk")
+    with expect_fail(ValueError, "decode(f, like=x)"):
+        random_sae(normalize="layer_norm").decode(sae.encode(x))
+    with expect_fail(NotImplementedError, "decoders can be matched"):
+        replace(sae, activation="other").encode(x)
+    with expect_fail(ValueError, "W_skip is a part of transcoders"):
+        replace(sae, W_skip=torch.zeros(16, 16, dtype=sae.dtype))
+    with expect_fail(ValueError, "must be a permutation"):
+        permute(sae, torch.zeros(64, dtype=torch.int64))

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from saematch.studies.figures import PALETTE, axes, plot_over_layers, plot_mse, plot_distribution, plot_agreement, plot_sorted, plot_nulls
+from saematch.studies.figures import (
+    axes,
+    plot_over_layers,
+    plot_mse,
+    plot_distribution,
+    plot_agreement,
+    plot_sorted,
+    plot_nulls,
+)
 
 
 import matplotlib
@@ -20,11 +28,17 @@ def test_plots_draw_the_numbers_they_are_given():
     ax = plot_sorted({"a tensor": torch.tensor([3.0, 1.0, float("nan"), 2.0])})
     assert ax.lines[0].get_ydata().tolist() == [1, 2, 3]
     ax = plot_nulls([0.0, 1.0, np.nan], {"rotation": torch.tensor([0.0, 0.0, 0.5, 1.0])}, bins=2)
-    assert [p.get_height() for p in ax.patches[:2]] == [0.5, 0.5] and len(ax.patches) == 3 and ax.patches[2].get_xy()[:, 1].max() == 0.5
+    assert (
+        [p.get_height() for p in ax.patches[:2]] == [0.5, 0.5]
+        and len(ax.patches) == 3
+        and ax.patches[2].get_xy()[:, 1].max() == 0.5
+    )
     table = pd.DataFrame(dict(span=[2, 2, 3], agreement=[0.5, 0.6, 0.4]))
     ax = plot_agreement(table, chance=0.1)
     assert np.allclose(ax.lines[0].get_ydata(), [0.55, 0.4]) and ax.get_ylim() == (0, 0.75)
-    mse = pd.DataFrame(dict(pair=["1 to 2", "2 to 3"] * 2, method=["folded"] * 2 + ["vanilla"] * 2, block="all", relative=[0.6, 0.7, 1, 1]))
+    mse = pd.DataFrame(
+        dict(pair=["1 to 2", "2 to 3"] * 2, method=["folded"] * 2 + ["vanilla"] * 2, block="all", relative=[0.6, 0.7, 1, 1])
+    )
     assert [line.get_ydata().tolist() for line in plot_mse(mse).lines[:2]] == [[0.6, 0.7], [1, 1]]
     ax = plot_over_layers(pd.DataFrame(dict(layer=[1, 2], quantity="t", mean=[1.0, 2.0], q05=[0.5, 1], q95=[2, 3])))
     assert ax.lines[0].get_ydata().tolist() == [1, 2] and len(ax.collections) == 1

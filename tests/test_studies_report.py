@@ -3,23 +3,38 @@
 import pytest
 import torch
 
-from saematch.studies.report import UNITS, shown_name, mse_table, walk, agreement_table, decoder_cosine, pair_table, lineage_table, figures, png, findings, next_layer, write_report
+from saematch.studies.report import (
+    mse_table,
+    agreement_table,
+    pair_table,
+    lineage_table,
+)
 
 
-import tempfile
 from pathlib import Path
+
 import pandas as pd
 import torch
-from saematch.saes.files import load_suite
+
 from saematch.matching.match import Match, compose, match
+from saematch.saes.files import load_suite
 
 
 def test_tables_follow_the_matches():
     suite = load_suite("smollm2-135m-resid")
-    layers, ab, bc = [14, 15, 16], match(suite[14], suite[15], method="greedy"), match(suite[15], suite[16], method="greedy")
+    layers, ab, bc = (
+        [14, 15, 16],
+        match(suite[14], suite[15], method="greedy"),
+        match(suite[15], suite[16], method="greedy"),
+    )
     walked = compose(ab, bc)
     direct = Match(torch.where(torch.arange(2048) < 512, walked.index, -1), 2048, torch.ones(2048))
-    matches = {(14, 15, "direct"): ab, (15, 16, "direct"): bc, (14, 16, "direct"): direct, (14, 15, "random"): match(suite[14], suite[15], method="random")}
+    matches = {
+        (14, 15, "direct"): ab,
+        (15, 16, "direct"): bc,
+        (14, 16, "direct"): direct,
+        (14, 15, "random"): match(suite[14], suite[15], method="random"),
+    }
     table = agreement_table(matches, layers)
     assert table.agreement.tolist() == [1.0] and table.span.tolist() == [2]
     pairs = pair_table(suite, matches, layers)
@@ -32,5 +47,9 @@ def test_tables_follow_the_matches():
     a, b, c = (suite[l].W_dec[int(best[f"layer {l}"])] for l in layers)
     assert abs(best["weakest"] - min(cos(a, b), cos(b, c))) < 1e-6
     mse = mse_table(suite, matches)
-    assert set(mse.method) == {"chosen", "random"} and (mse[mse.method == "random"].relative == 1).all() and (mse[mse.method == "chosen"].relative < 1).all()
+    assert (
+        set(mse.method) == {"chosen", "random"}
+        and (mse[mse.method == "random"].relative == 1).all()
+        and (mse[mse.method == "chosen"].relative < 1).all()
+    )
     best

@@ -3,20 +3,23 @@
 import pytest
 import torch
 
-from saematch.studies.run import VARIANTS, parse_layers, check_run, Options, plan, provenance, claim, match_file, load_done, match_all, run, collect, write_results
+from saematch.studies.run import (
+    parse_layers,
+    run,
+)
 
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
 import pandas as pd
 import torch
 from fastcore.test import expect_fail
+
 from saematch.ground import UsageError
-from saematch.saes.files import load_suite, save_sae
 from saematch.matching.match import Match
+from saematch.saes.files import load_suite, save_sae
 from saematch.saes.sae import planted, random_sae
 def planted_suite(folder, layers=(3, 4, 5), d_model=24, d_sae=60):
     "SAEs of known partners in a folder, one file a layer; returns the truths of the steps."
@@ -31,12 +34,21 @@ def planted_suite(folder, layers=(3, 4, 5), d_model=24, d_sae=60):
 
 def test_layer_ranges():
     have = [14, 15, 16, 17, 18, 19]
-    assert parse_layers("14-16,19", have) == [14, 15, 16, 19] and parse_layers(None, have) == have and parse_layers([16, 14], have) == [14, 16]
-    with expect_fail(UsageError, "layer range '19-14' is reversed: write 14-19"): parse_layers("19-14", have)
-    with expect_fail(UsageError, "two layers at least are needed to match, got [14]"): parse_layers("14", have)
-    with expect_fail(UsageError, "two layers at least are needed to match, got none"): parse_layers([], have)
-    with expect_fail(UsageError, "unknown layer '20'; closest:"): parse_layers("14-20", have)
-    with expect_fail(UsageError, "cannot be read: write 14-19"): parse_layers("14..19", have)
+    assert (
+        parse_layers("14-16,19", have) == [14, 15, 16, 19]
+        and parse_layers(None, have) == have
+        and parse_layers([16, 14], have) == [14, 16]
+    )
+    with expect_fail(UsageError, "layer range '19-14' is reversed: write 14-19"):
+        parse_layers("19-14", have)
+    with expect_fail(UsageError, "two layers at least are needed to match, got [14]"):
+        parse_layers("14", have)
+    with expect_fail(UsageError, "two layers at least are needed to match, got none"):
+        parse_layers([], have)
+    with expect_fail(UsageError, "unknown layer '20'; closest:"):
+        parse_layers("14-20", have)
+    with expect_fail(UsageError, "cannot be read: write 14-19"):
+        parse_layers("14..19", have)
 
 
 def test_a_run_finds_the_planted_partners():
@@ -45,7 +57,10 @@ def test_a_run_finds_the_planted_partners():
         summary = run(Path(folder) / "suite", out=Path(folder) / "out")
         for (a, b), truth in zip(((3, 4), (4, 5)), truths):
             m = Match.load(Path(folder) / "out" / "matches" / f"{a}-{b}" / "direct.safetensors")
-            assert torch.equal(m.index[truth >= 0], truth[truth >= 0]) and m.info["key"]["a"] == summary["weights_sha256"][str(a)]
+            assert (
+                torch.equal(m.index[truth >= 0], truth[truth >= 0])
+                and m.info["key"]["a"] == summary["weights_sha256"][str(a)]
+            )
         pairs = pd.read_parquet(Path(folder) / "out" / "pairs.parquet")
         assert len(pairs) == 3 * 60 and len(list((Path(folder) / "out" / "matches").rglob("*.safetensors"))) == 3 + 2 * 9
         page = (Path(folder) / "out" / "report.html").read_text()
@@ -60,12 +75,15 @@ def test_a_killed_run_continues_to_the_same_numbers():
         first = run(suite, out=out)
         files = sorted((out / "matches").rglob("*.safetensors"))
         whole = {p: p.stat().st_mtime_ns for p in files[:15]}
-        for p in files[16:]: p.unlink()
+        for p in files[16:]:
+            p.unlink()
         files[15].write_bytes(files[15].read_bytes()[:200])
         (out / "summary.json").unlink()
         second = run(suite, out=out)
         assert {p: p.stat().st_mtime_ns for p in whole} == whole, "finished matches are not computed again"
-        assert [first[k] for k in ("mse", "agreement", "lineages", "findings")] == [second[k] for k in ("mse", "agreement", "lineages", "findings")]
+        assert [first[k] for k in ("mse", "agreement", "lineages", "findings")] == [
+            second[k] for k in ("mse", "agreement", "lineages", "findings")
+        ]
         assert sorted((out / "matches").rglob("*.safetensors")) == files
 
 
@@ -75,12 +93,16 @@ def test_a_folder_belongs_to_one_run():
         planted_suite(suite)
         run(suite, layers="3-4", out=out)
         before = (out / "summary.json").read_text()
-        with expect_fail(UsageError, "holds the results of another run (suite"): run(suite, layers="3-4", out=out, fold=False)
+        with expect_fail(UsageError, "holds the results of another run (suite"):
+            run(suite, layers="3-4", out=out, fold=False)
         assert (out / "summary.json").read_text() == before
         run(suite, layers="3-4", out=out, fold=False, overwrite=True)
         assert not json.loads((out / "summary.json").read_text())["options"]["fold"]
         (Path(folder) / "file").write_text("not a folder")
-        with expect_fail(UsageError, "is a file; choose another"): run(suite, out=Path(folder) / "file")
+        with expect_fail(UsageError, "is a file; choose another"):
+            run(suite, out=Path(folder) / "file")
         (Path(folder) / "thesis").mkdir(), (Path(folder) / "thesis" / "chapter1.tex").write_text("...")
-        with expect_fail(UsageError, "is not empty and holds no run"): run(suite, out=Path(folder) / "thesis")
-        with expect_fail(UsageError, "method must be one of"): run(suite, out=out, method="best")
+        with expect_fail(UsageError, "is not empty and holds no run"):
+            run(suite, out=Path(folder) / "thesis")
+        with expect_fail(UsageError, "method must be one of"):
+            run(suite, out=out, method="best")

@@ -3,7 +3,20 @@
 import pytest
 import torch
 
-from saematch.studies.trial import SKIP_LOSS, TABLES, Trial, corpora, Fit, fit, activation_scale, whitening, learned, pairs_of, key_of, chunks, load_chunk, pass_over, score_table, explained, latent_table, scale_table, judge_of, judged, experiment, facts, load_experiment
+from saematch.studies.trial import (
+    Trial,
+    corpora,
+    Fit,
+    fit,
+    activation_scale,
+    whitening,
+    key_of,
+    chunks,
+    judge_of,
+    experiment,
+    facts,
+    load_experiment,
+)
 
 
 import tempfile
@@ -11,37 +24,60 @@ from pathlib import Path
 
 from fastcore.test import expect_fail
 from torch.testing import assert_close
-from saematch.judging.evidence import Pair, Sums, evidence
+
 from saematch.ground import UsageError
-from saematch.saes.files import Suite, save_sae
+from saematch.judging.evidence import Pair, Sums
 from saematch.matching.match import match
-from saematch.saes.sae import planted, random_sae
+from saematch.saes.files import Suite, save_sae
+from saematch.saes.sae import random_sae
 from dataclasses import replace
+
 import torch
+
 from saematch.model.lm import load_lm, random_lm
+
 
 def toy_run(folder, layers=(0, 1, 2), d=16):
     "A random language model, a suite for it, texts and the matches of a run."
-    from saematch.studies.trial import Trial
-    from saematch.studies.run import Options, plan, match_all, provenance
     from saematch.saes.files import load_suite
+    from saematch.studies.run import Options, match_all, plan, provenance
+    from saematch.studies.trial import Trial
+
     lm = load_lm(random_lm(Path(folder) / "lm"), "cpu", torch.float64)
     for l in layers:
-        save_sae(replace(random_sae(d, 24, seed=l), info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post")), Path(folder) / "suite" / f"layer_{l}.safetensors")
+        save_sae(
+            replace(random_sae(d, 24, seed=l), info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post")),
+            Path(folder) / "suite" / f"layer_{l}.safetensors",
+        )
     suite = load_suite(Path(folder) / "suite")
     g = torch.Generator().manual_seed(5)
     texts = {}
     for name in ("one", "two"):
         texts[name] = Path(folder) / f"{name}.jsonl"
-        texts[name].write_text("".join('{"text": "' + " ".join(f"w{int(i)}" for i in torch.randint(0, 60, (20,), generator=g)) + '"}\n' for _ in range(14)))
+        texts[name].write_text(
+            "".join(
+                '{"text": "' + " ".join(f"w{int(i)}" for i in torch.randint(0, 60, (20,), generator=g)) + '"}\n'
+                for _ in range(14)
+            )
+        )
     record = provenance(suite, list(layers), Options())
     matches = match_all(suite, plan(list(layers), Options()), Path(folder) / "out", record["weights_sha256"], 1, False)
-    trial = Trial(model=str(Path(folder) / "lm"), text=tuple(map(str, texts.values())), documents=10, loss_documents=4, fit_documents=4, length=24, batch=2)
+    trial = Trial(
+        model=str(Path(folder) / "lm"),
+        text=tuple(map(str, texts.values())),
+        documents=10,
+        loss_documents=4,
+        fit_documents=4,
+        length=24,
+        batch=2,
+    )
     return lm, suite, matches, record, trial
 
 
 def test_scales_and_whitening_are_what_they_say():
-    x = torch.randn(4000, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.tensor([5.0, 1, 1, 1, 1, 0.2], dtype=torch.float64))
+    x = torch.randn(4000, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) @ torch.diag(
+        torch.tensor([5.0, 1, 1, 1, 1, 0.2], dtype=torch.float64)
+    )
     white = x @ whitening(x, shrink=0.0)
     assert_close(torch.cov(white.T, correction=0), torch.eye(6, dtype=torch.float64))
     sae = random_sae(6, 10)
@@ -53,20 +89,24 @@ def test_scales_and_whitening_are_what_they_say():
 
 
 def test_a_killed_experiment_continues_to_the_same_numbers():
-    import shutil
-    import pandas as pd
     from unittest.mock import patch
+
+    import pandas as pd
+
     import saematch.studies.trial as E
+
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
         go = lambda out: E.experiment(Path(folder) / out, suite, [0, 1, 2], matches, record, trial, lm, False)
         whole = go("whole")
         calls, real = [], E.measure
+
         def killed(*args):
             calls.append(1)
             if len(calls) == 5:
                 raise KeyboardInterrupt
             return real(*args)
+
         with patch.object(E, "measure", killed), expect_fail(KeyboardInterrupt):
             go("parts")
         done = len(list((Path(folder) / "parts" / "evidence" / "chunks").iterdir()))
@@ -88,7 +128,11 @@ def test_another_text_is_another_experiment():
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
         trial = replace(trial, loss_documents=0)
-        go = lambda: experiment(Path(folder) / "out", suite, [0, 1, 2], matches, record, trial, lm, False)["scores"].set_index(["source", "layer_a", "layer_b", "route", "metric"]).value
+        go = lambda: (
+            experiment(Path(folder) / "out", suite, [0, 1, 2], matches, record, trial, lm, False)["scores"]
+            .set_index(["source", "layer_a", "layer_b", "route", "metric"])
+            .value
+        )
         first = go()
         assert not (first.index.get_level_values("metric") == "delta loss").any(), "no losses were asked for"
         one = Path(trial.text[0])
@@ -118,11 +162,17 @@ def test_documents_and_model_must_be_there():
         lm, suite, matches, record, trial = toy_run(folder)
         go = lambda lm=lm, **change: judge_of(replace(trial, **change), suite, [0, 1, 2], lm)
         assert go() is lm
-        with expect_fail(UsageError, "has 14 documents; 100 to judge on and 4 others"): go(documents=100)
-        with expect_fail(UsageError, "loss_documents not more than documents"): go(loss_documents=11)
-        with expect_fail(UsageError, "no text to judge on"): go(text=())
+        with expect_fail(UsageError, "has 14 documents; 100 to judge on and 4 others"):
+            go(documents=100)
+        with expect_fail(UsageError, "loss_documents not more than documents"):
+            go(loss_documents=11)
+        with expect_fail(UsageError, "no text to judge on"):
+            go(text=())
         other = load_lm(random_lm(tempfile.mkdtemp(), hidden_size=12), "cpu", torch.float64)
-        with expect_fail(ValueError, "is it of another model?"): go(lm=other)
+        with expect_fail(ValueError, "is it of another model?"):
+            go(lm=other)
         shallow = load_lm(random_lm(tempfile.mkdtemp(), num_hidden_layers=2), "cpu", torch.float64)
-        with expect_fail(UsageError, "the model has layers 0..1, not 2"): go(lm=shallow)
-        with expect_fail(UsageError, "holds no complete evaluation"): load_experiment(folder)
+        with expect_fail(UsageError, "the model has layers 0..1, not 2"):
+            go(lm=shallow)
+        with expect_fail(UsageError, "holds no complete evaluation"):
+            load_experiment(folder)

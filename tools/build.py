@@ -1,8 +1,9 @@
 """Rebuild what is generated from the notebooks.
 
-    python tools/build.py            modules, tests and README.md; then clean the notebooks' metadata
-    python tools/build.py --into DIR the same from a copy of the sources in DIR (what the tests compare with)
+python tools/build.py            modules, tests and README.md; then clean the notebooks' metadata
+python tools/build.py --into DIR the same from a copy of the sources in DIR (what the tests compare with)
 """
+
 import argparse
 import ast
 import os
@@ -51,9 +52,13 @@ def test_module(path, root):
             tests.append("\n".join([*marks, f"def test_{flags['test'][0]}():", body]))
     if not tests:
         return None, None
-    names = public_names((root / "saematch").joinpath(*module.split(".")).with_suffix(".py"))
-    imports = f"import pytest\nimport torch\n\nfrom saematch.{module} import {', '.join(names)}"
-    return module.replace(".", "_"), "\n\n\n".join([HEADER.format(nb=path.relative_to(root / "nbs").as_posix()) + "\n" + imports, "\n".join(setup), *tests]) + "\n"
+    body = "\n\n\n".join(["\n".join(setup), *tests]) + "\n"
+    known = public_names((root / "saematch").joinpath(*module.split(".")).with_suffix(".py"))
+    names = [n for n in known if re.search(rf"(?<![\w.]){n}\b", body)]
+    imports = "".join(f"    {n},\n" for n in names)
+    head = HEADER.format(nb=path.relative_to(root / "nbs").as_posix())
+    text = f"{head}\nimport pytest\nimport torch\n\nfrom saematch.{module} import (\n{imports})\n\n\n{body}"
+    return module.replace(".", "_"), text
 
 
 def public_names(module):
@@ -76,8 +81,8 @@ def export_tests(root):
 
 def readme(root):
     "Render nbs/index.ipynb to README.md, its figures beside the notebooks."
-    from nbconvert import MarkdownExporter
     import nbformat
+    from nbconvert import MarkdownExporter
 
     nb = nbformat.read(root / "nbs" / "index.ipynb", 4)
     nb.metadata.language_info = {"name": "python"}

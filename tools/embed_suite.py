@@ -4,6 +4,7 @@
 
 Biases and thresholds stay float32. What this changes is measured in nbs/saes/04_files.ipynb.
 """
+
 import json
 import shutil
 import sys

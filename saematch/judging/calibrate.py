@@ -10,7 +10,7 @@ __all__ = ['SCORES', 'NULLS', 'PlantedPair', 'alternatives', 'neighbours', 'pair
 # %% ../../nbs/judging/03_calibrate.ipynb #9508486d
 from collections import namedtuple
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import pandas as pd
@@ -22,12 +22,15 @@ from torch.nn.functional import normalize
 
 from ..lap.assign import Assignment, inverted, pair_costs
 from ..matching.descriptors import descriptors
-from ..saes.gauge import common_gauge, fold as fold_by
 from ..matching.match import Match, candidates, match
+from ..saes.gauge import common_gauge
+from ..saes.gauge import fold as fold_by
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/03_calibrate.ipynb #4de6baf3
-SCORES = dict(distance=-1, cosine=+1, rank_row=-1, rank_column=-1, margin=+1, slack=+1)  # name -> +1: large is good, -1: small is good
+SCORES = dict(
+    distance=-1, cosine=+1, rank_row=-1, rank_column=-1, margin=+1, slack=+1
+)  # name -> +1: large is good, -1: small is good
 
 
 def alternatives(
@@ -110,7 +113,9 @@ def neighbours(
     competitors, slack = Competitors(d.double(), index, len(Y)), Slack(proof, index) if proof else None
     for rows, C, nx, ny in cost_tiles(X, Y, metric, tile):
         own = C.gather(1, at[rows, None])
-        C.scatter_(1, at[rows, None], own.masked_fill(matched[rows, None], float("inf")))  # the partner is no alternative
+        C.scatter_(
+            1, at[rows, None], own.masked_fill(matched[rows, None], float("inf"))
+        )  # the partner is no alternative
         competitors.read(rows, C, nx, ny)
         if slack:
             slack.read(rows, C)
@@ -133,34 +138,60 @@ def pair_scores(
     Raises ValueError if `m` is a match of other SAEs.
     """
     if (len(m), m.d_b) != (a.d_sae, b.d_sae):
-        raise ValueError(f"this is a match of {len(m)} to {m.d_b} latents, the SAEs have {a.d_sae} and {b.d_sae}: a match of another pair, or the other way round (m.inverse())?")
+        raise ValueError(
+            f"this is a match of {len(m)} to {m.d_b} latents, the SAEs have {a.d_sae} and {b.d_sae}: a match of another pair, or the other way round (m.inverse())?"
+        )
     rows, columns = candidates(a, b, "exclude" if "excluded" in m.info else "keep", norm)
     if (left := [a.d_sae - len(rows), b.d_sae - len(columns)]) != list(m.info.get("excluded", left)):
-        raise ValueError(f"the match left out {m.info['excluded']} dead latents, but {left} are found dead: give the norm that match was given")
-    X, Y = descriptors(a.select(rows), b.select(columns), **{k: m.info[k] for k in ("weights", "fold", "metric", "balance") if k in m.info} | options)
-    position = torch.full((b.d_sae + 1,), -1).index_put((columns,), torch.arange(len(columns)))  # the last stands for -1
+        raise ValueError(
+            f"the match left out {m.info['excluded']} dead latents, but {left} are found dead: give the norm that match was given"
+        )
+    X, Y = descriptors(
+        a.select(rows),
+        b.select(columns),
+        **{k: m.info[k] for k in ("weights", "fold", "metric", "balance") if k in m.info} | options,
+    )
+    position = torch.full((b.d_sae + 1,), -1).index_put(
+        (columns,), torch.arange(len(columns))
+    )  # the last stands for -1
     metric = "unsigned" if "abstopk" in (a.activation, b.activation) else "sqeuclidean"
     index = position[m.index[rows]]
     s = neighbours(X, Y, index, metric, None if options else m.proof, tile)
-    cosine = (normalize(X.double(), dim=1) * normalize(Y.double(), dim=1)[index]).sum(1).masked_fill(index < 0, float("nan")).cpu()
+    cosine = (
+        (normalize(X.double(), dim=1) * normalize(Y.double(), dim=1)[index])
+        .sum(1)
+        .masked_fill(index < 0, float("nan"))
+        .cpu()
+    )
     s["cosine"] = cosine.abs() if metric == "unsigned" else cosine
-    off = (s["distance"] - m.cost[rows]).abs() > 1e-4 * (m.cost[rows] + s["distance"]) + 1e-9 * float(X.double().square().sum(1).mean())
+    off = (s["distance"] - m.cost[rows]).abs() > 1e-4 * (m.cost[rows] + s["distance"]) + 1e-9 * float(
+        X.double().square().sum(1).mean()
+    )
     if off.any() and not options:
-        raise ValueError(f"{int(off.sum())} pairs cost other than the match says, the first is latent {int(rows[off][0])}: it is a match of other SAEs, or in other units")
-    full = {name: torch.full((a.d_sae,), float("nan"), dtype=torch.float64).index_put((rows,), s[name]).numpy() for name in SCORES}
+        raise ValueError(
+            f"{int(off.sum())} pairs cost other than the match says, the first is latent {int(rows[off][0])}: it is a match of other SAEs, or in other units"
+        )
+    full = {
+        name: torch.full((a.d_sae,), float("nan"), dtype=torch.float64).index_put((rows,), s[name]).numpy()
+        for name in SCORES
+    }
     return pd.DataFrame(dict(latent_a=range(a.d_sae), latent_b=m.index.numpy(), **full))
 
 # %% ../../nbs/judging/03_calibrate.ipynb #fd6c9877
 def principal_axes(
     rows: Float[Tensor, "n d"],
-) -> tuple[Float[Tensor, "d d"], bool]:  # axes as columns, float64; whether column 0 is the mean direction (not if the mean is 0)
+) -> tuple[
+    Float[Tensor, "d d"], bool
+]:  # axes as columns, float64; whether column 0 is the mean direction (not if the mean is 0)
     "Orthonormal axes of the directions of some rows: their mean, then the eigenvectors of the second moment across it."
     R = normalize(rows.double(), dim=1)
     S, mean = R.T @ R / len(R), R.mean(0)
     has_mean = float(mean.norm()) > 1e-9
     e = normalize(mean, dim=0) * has_mean
     P = torch.eye(len(e), dtype=S.dtype, device=S.device) - torch.outer(e, e)
-    return torch.linalg.eigh(P @ S @ P - torch.outer(e, e)).eigenvectors, has_mean  # ascending: the mean comes first, at -1
+    return torch.linalg.eigh(
+        P @ S @ P - torch.outer(e, e)
+    ).eigenvectors, has_mean  # ascending: the mean comes first, at -1
 
 
 def orthogonal(
@@ -206,16 +237,23 @@ def null(
     input and output get a map each. "latents" is no such SAE. Raises ValueError for another kind.
     """
     if kind not in NULLS:
-        raise ValueError(f"the null must be one of {', '.join(NULLS)}, not {kind!r}" + " (it makes no SAE: use null_scores or calibrate)" * (kind in ("halves", "pairs")))
+        raise ValueError(
+            f"the null must be one of {', '.join(NULLS)}, not {kind!r}"
+            + " (it makes no SAE: use null_scores or calibrate)" * (kind in ("halves", "pairs"))
+        )
     g, enc = torch.Generator().manual_seed(seed), b.W_enc.T
     if kind == "latents":
         axes = principal_axes(b.W_dec)[0]
         E = shuffled_rows(enc, principal_axes(enc)[0] if b.transcoder else axes, seed)
-        return replace(b, W_enc=E.T.contiguous(), W_dec=shuffled_rows(b.W_dec, axes, seed), info={**b.info, "null": kind})
+        return replace(
+            b, W_enc=E.T.contiguous(), W_dec=shuffled_rows(b.W_dec, axes, seed), info={**b.info, "null": kind}
+        )
     out = orthogonal(kind, b.W_dec, g).to(b.W_dec)
     into = orthogonal(kind, enc, g).to(b.W_dec) if b.transcoder else out
     skip = {} if b.W_skip is None else dict(W_skip=out.T @ b.W_skip @ into)
-    return replace(b, W_enc=into.T @ b.W_enc, W_dec=b.W_dec @ out, b_dec=b.b_dec @ out, info={**b.info, "null": kind}, **skip)
+    return replace(
+        b, W_enc=into.T @ b.W_enc, W_dec=b.W_dec @ out, b_dec=b.b_dec @ out, info={**b.info, "null": kind}, **skip
+    )
 
 # %% ../../nbs/judging/03_calibrate.ipynb #fada980f
 def p_values(
@@ -272,17 +310,26 @@ def how_made(m: Match, options: Mapping) -> dict:
     "The options of `match` that made a match. Raises ValueError for a match that no single call of it has made."
     made = {k: m.info[k] for k in ("weights", "fold", "metric", "balance", "method") if k in m.info}
     if clash := [k for k in made if k in options and options[k] != made[k]]:
-        raise ValueError(f"the match was made with {clash[0]}={made[clash[0]]!r}, not {options[clash[0]]!r}; its nulls must be matched as it was")
+        raise ValueError(
+            f"the match was made with {clash[0]}={made[clash[0]]!r}, not {options[clash[0]]!r}; its nulls must be matched as it was"
+        )
     known = {k: v for k, v in (made | dict(options)).items() if k != "seed"}
     if "method" not in known:
-        raise ValueError("the nulls must be matched as the match was, but it does not say how that was (composed, or given as an index): calibrate each step, or pass method=...")
+        raise ValueError(
+            "the nulls must be matched as the match was, but it does not say how that was (composed, or given as an index): calibrate each step, or pass method=..."
+        )
     reject = m.proof.reject if m.proof else None
-    return known | ({} if reject is None else dict(reject=reject)) | dict(dead="exclude" if "excluded" in m.info else "keep")
+    return (
+        known
+        | ({} if reject is None else dict(reject=reject))
+        | dict(dead="exclude" if "excluded" in m.info else "keep")
+    )
 
 # %% ../../nbs/judging/03_calibrate.ipynb #26fa57d9
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
     "A match with the scores of its pairs, the scores of nulls, and the level at which pairs are called real. Raises ValueError for a score that is missing."
+
     given: Match
     scores: pd.DataFrame  # see `pair_scores`
     nulls: Mapping[str, pd.DataFrame]  # kind -> the same of all its repeats
@@ -292,8 +339,12 @@ class Calibration:
 
     def __post_init__(self):
         check_calibration(tuple(self.nulls), self.score, 1, self.q, self.correction)
-        if self.given.matched.any() and any(len(t) and t[self.score].isna().all() for t in (self.scores, *self.nulls.values()) if t.latent_b.max() >= 0):
-            raise ValueError("the slack needs the prices of an exact match, which this match or a null of it does not have: choose another score")
+        if self.given.matched.any() and any(
+            len(t) and t[self.score].isna().all() for t in (self.scores, *self.nulls.values()) if t.latent_b.max() >= 0
+        ):
+            raise ValueError(
+                "the slack needs the prices of an exact match, which this match or a null of it does not have: choose another score"
+            )
 
     def by(self, score: str) -> "Calibration":
         "The same judged by another score. Nothing is matched again."
@@ -306,7 +357,9 @@ class Calibration:
 
     def adjusted(self, null: str | None = None) -> Float[Tensor, " n"]:
         "Adjusted p-values against a null; default: the largest over all nulls."
-        return torch.stack([benjamini_hochberg(self.p(k), self.correction) for k in ([null] if null else self.nulls)]).amax(0)
+        return torch.stack(
+            [benjamini_hochberg(self.p(k), self.correction) for k in ([null] if null else self.nulls)]
+        ).amax(0)
 
     def real(self, null: str | None = None) -> Bool[Tensor, " n"]:
         "Which matches are called real: by one null, or (default) by all of them."
@@ -315,8 +368,17 @@ class Calibration:
     def match(self, null: str | None = None) -> Match:
         "The match with all others set to -1. Its proof is still that of the whole match."
         real, g = self.real(null), self.given
-        note = dict(calibrated=dict(score=self.score, nulls=[null] if null else list(self.nulls), q=self.q, correction=self.correction))
-        return replace(g, index=torch.where(real, g.index, -1), cost=g.cost.masked_fill(~real, float("nan")), info={**g.info, **note})
+        note = dict(
+            calibrated=dict(
+                score=self.score, nulls=[null] if null else list(self.nulls), q=self.q, correction=self.correction
+            )
+        )
+        return replace(
+            g,
+            index=torch.where(real, g.index, -1),
+            cost=g.cost.masked_fill(~real, float("nan")),
+            info={**g.info, **note},
+        )
 
 # %% ../../nbs/judging/03_calibrate.ipynb #439dcf37
 @patch
@@ -330,8 +392,15 @@ def frame(self: Calibration) -> pd.DataFrame:  # one row for each latent of A
 def summary(self: Calibration) -> pd.DataFrame:  # one row for each null, and one for all of them
     "Median score of the null, share of matches with p <= 0.05 and share called real. Shares are of the matched latents."
     at = self.given.matched
-    rows = {k: {f"median {self.score}": s[self.score].median(), "p <= 0.05": float((self.p(k)[at] <= 0.05).double().mean()),
-                "called real": float(self.real(k)[at].double().mean()), "null pairs": s[self.score].notna().sum()} for k, s in self.nulls.items()}
+    rows = {
+        k: {
+            f"median {self.score}": s[self.score].median(),
+            "p <= 0.05": float((self.p(k)[at] <= 0.05).double().mean()),
+            "called real": float(self.real(k)[at].double().mean()),
+            "null pairs": s[self.score].notna().sum(),
+        }
+        for k, s in self.nulls.items()
+    }
     return pd.DataFrame(rows).T.astype({"null pairs": int})
 
 
@@ -343,10 +412,19 @@ def __repr__(self: Calibration):
 @patch
 def _repr_markdown_(self: Calibration):
     "How many matches are real, by each null."
-    rows = [f"| {k} | {r.iloc[0]:.3g} | {r['p <= 0.05']:.1%} | {r['called real']:.1%} |" for k, r in self.summary().iterrows()]
+    rows = [
+        f"| {k} | {r.iloc[0]:.3g} | {r['p <= 0.05']:.1%} | {r['called real']:.1%} |"
+        for k, r in self.summary().iterrows()
+    ]
     real, at = self.real(), self.given.matched
-    return "\n".join([f"| null | median {self.score} | p <= 0.05 | called real, q = {self.q:g} |", "| --- | --- | --- | --- |", *rows,
-                      f"| **the match** ({int(at.sum()):,} pairs) | {self.scores[self.score].median():.3g} | | **{int(real.sum()):,}** by all nulls |"])
+    return "\n".join(
+        [
+            f"| null | median {self.score} | p <= 0.05 | called real, q = {self.q:g} |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            f"| **the match** ({int(at.sum()):,} pairs) | {self.scores[self.score].median():.3g} | | **{int(real.sum()):,}** by all nulls |",
+        ]
+    )
 
 # %% ../../nbs/judging/03_calibrate.ipynb #7f9c4cac
 def calibrate(
@@ -376,7 +454,9 @@ def calibrate(
     how = how_made(m, options)
     scores = pair_scores(a, b, m, norm=how.get("norm"))
     runs = [(kind, r) for kind in kinds for r in range(repeats)]
-    found = [null_scores(a, b, kind, seed * 10_000 + r, **how) for kind, r in tqdm(runs, disable=not progress, desc="nulls")]
+    found = [
+        null_scores(a, b, kind, seed * 10_000 + r, **how) for kind, r in tqdm(runs, disable=not progress, desc="nulls")
+    ]
     nulls = {kind: pd.concat([s for (k, _), s in zip(runs, found) if k == kind], ignore_index=True) for kind in kinds}
     return Calibration(m, scores, nulls, score, q, correction)
 
@@ -387,7 +467,9 @@ def check_calibration(kinds: tuple, score: str, repeats: int, q: float, correcti
     if not kinds or (bad := [k for k in kinds if k not in known]):
         raise ValueError(f"a null must be one of {', '.join(known)}, not {bad[0] if kinds else kinds!r}")
     if score not in SCORES or correction not in ("bh", "by"):
-        raise ValueError(f"score must be one of {', '.join(SCORES)} and correction 'bh' or 'by', got {score!r} and {correction!r}")
+        raise ValueError(
+            f"score must be one of {', '.join(SCORES)} and correction 'bh' or 'by', got {score!r} and {correction!r}"
+        )
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise ValueError(f"repeats is how often each null is made, a whole number from 1, not {repeats!r}")
     if not (isinstance(q, Real) and 0 < q < 1):
@@ -411,7 +493,9 @@ def planted_from(
     """
     n, g = sae.d_sae // 2, torch.Generator().manual_seed(seed)
     if n < 1 or not 0 <= replaced <= 1 or not noise >= 0:
-        raise ValueError(f"it takes two latents, a share of latents between 0 and 1 and a noise from 0, got d_sae={sae.d_sae}, replaced={replaced}, noise={noise}")
+        raise ValueError(
+            f"it takes two latents, a share of latents between 0 and 1 and a noise from 0, got d_sae={sae.d_sae}, replaced={replaced}, noise={noise}"
+        )
     s = fold_by(sae, common_gauge(sae), on_nonpositive="keep")
     order = torch.randperm(sae.d_sae, generator=g)
     a, rest = s.select(order[:n]), s.select(order[n : 2 * n])
@@ -421,10 +505,18 @@ def planted_from(
         return normalize(normalize(rows, dim=1) + noise * normalize(N, dim=1), dim=1) * rows.norm(dim=1, keepdim=True)
 
     mean, jitter = s.b_enc.mean(), torch.randn(n, generator=g, dtype=torch.float64).to(s.b_enc) * s.b_enc.std()
-    b = replace(a, W_enc=noisy(a.W_enc.T, s.W_enc.T).T, W_dec=noisy(a.W_dec, s.W_dec), info=dict(source=f"planted_from(seed={seed})"),
-                b_enc=mean + (a.b_enc - mean + noise * jitter) / (1 + noise**2) ** 0.5)
+    b = replace(
+        a,
+        W_enc=noisy(a.W_enc.T, s.W_enc.T).T,
+        W_dec=noisy(a.W_dec, s.W_dec),
+        info=dict(source=f"planted_from(seed={seed})"),
+        b_enc=mean + (a.b_enc - mean + noise * jitter) / (1 + noise**2) ** 0.5,
+    )
     new = torch.randperm(n, generator=g)[: round(n * replaced)]
-    fresh = {k: getattr(b, k).index_copy(axis, new, getattr(rest, k).index_select(axis, new)) for k, axis in dict(W_enc=1, b_enc=0, threshold=0, W_dec=0).items()}
+    fresh = {
+        k: getattr(b, k).index_copy(axis, new, getattr(rest, k).index_select(axis, new))
+        for k, axis in dict(W_enc=1, b_enc=0, threshold=0, W_dec=0).items()
+    }
     truth = torch.randperm(n, generator=g)
     return PlantedPair(a, replace(b, **fresh).permute(truth), truth.index_fill(0, new, -1))
 
@@ -438,4 +530,9 @@ def precision_recall(
         raise ValueError(f"index and truth are of different SAEs: {list(index.shape)} and {list(truth.shape)} latents")
     claims, right = int((index >= 0).sum()), int(((index == truth) & (truth >= 0)).sum())
     share = lambda k, n: k / n if n else float("nan")
-    return dict(claims=claims, precision=share(right, claims), recall=share(right, int((truth >= 0).sum())), fdp=(claims - right) / max(1, claims))
+    return dict(
+        claims=claims,
+        precision=share(right, claims),
+        recall=share(right, int((truth >= 0).sum())),
+        fdp=(claims - right) / max(1, claims),
+    )

@@ -21,11 +21,11 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..matching.descriptors import check_pair, gauge_of
-from ..saes.gauge import gauge_units, is_unit
 from ..ground import UsageError
-from ..model.lm import Tokens, hidden_states, norm_limits, site
+from ..matching.descriptors import check_pair, gauge_of
 from ..matching.match import Match, match
+from ..model.lm import Tokens, hidden_states, norm_limits, site
+from ..saes.gauge import gauge_units, is_unit
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/04_evidence.ipynb #e5445b93
@@ -45,6 +45,7 @@ def carry_factor(
 @dataclass(frozen=True)
 class Active:
     "The activations of some tokens that are not zero, one after the other. With 30 of 2,048 latents active, whatever is summed over them is short."
+
     token: Int64[Tensor, " entries"]  # ascending
     latent: Int64[Tensor, " entries"]
     value: Float[Tensor, " entries"]
@@ -66,11 +67,15 @@ class Active:
         "f @ rows."
         first = torch.bincount(self.token, minlength=self.tokens).cumsum(0)
         first = torch.cat([first.new_zeros(1), first])[: self.tokens]
-        return torch.nn.functional.embedding_bag(self.latent, rows, first, mode="sum", per_sample_weights=self.value.to(rows))
+        return torch.nn.functional.embedding_bag(
+            self.latent, rows, first, mode="sum", per_sample_weights=self.value.to(rows)
+        )
 
     def per(self, group: Int64[Tensor, " tokens"], groups: int) -> Int64[Tensor, "groups width"]:
         "How often each latent is active in each group of tokens."
-        return torch.bincount(group[self.token] * self.width + self.latent, minlength=groups * self.width).view(groups, self.width)
+        return torch.bincount(group[self.token] * self.width + self.latent, minlength=groups * self.width).view(
+            groups, self.width
+        )
 
 
 def write(sae: SAE, f: Active, like: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens d_out"]:
@@ -100,13 +105,16 @@ HIDDEN = ("layer drop", "previous", "current", "linear map")
 @dataclass(frozen=True)
 class Pair:
     "Two SAEs and the ways from one to the other."
+
     a: SAE
     b: SAE
     matches: dict  # name -> Match
     linear: Float[Tensor, "d_plus_1 d_out"] | None = None  # ridge map, the last row its constant
     quantiles: tuple = ()  # of the first match's costs (eq. 6)
     decode: bool = True  # False: only Matching Scores
-    factors: dict = field(default_factory=dict)  # name -> what activations are multiplied with, where carry_factor does not know
+    factors: dict = field(
+        default_factory=dict
+    )  # name -> what activations are multiplied with, where carry_factor does not know
     without_loss: tuple = ()  # routes not worth a forward pass
 
     def routes(self) -> list[str]:
@@ -128,9 +136,15 @@ class Pair:
             m = next(iter(self.matches.values()))
             near = m.matched & (m.cost <= m.cost[m.matched].double().quantile(q)) if m.matched.any() else m.matched
             part = replace(m, index=torch.where(near, m.index, -1), proof=None)
-            stays = f_a.moved(torch.where(near, -1, torch.arange(len(m))).to(f_a.latent.device), a.d_sae, torch.ones_like(a.b_enc))
+            stays = f_a.moved(
+                torch.where(near, -1, torch.arange(len(m))).to(f_a.latent.device), a.d_sae, torch.ones_like(a.b_enc)
+            )
             kept_back = stays.times(a.W_dec)
-            yield encode_permute_decode(a, b, part, x_a, f_a) + a.restore(kept_back, x_a) - a.restore(torch.zeros_like(kept_back), x_a)
+            yield (
+                encode_permute_decode(a, b, part, x_a, f_a)
+                + a.restore(kept_back, x_a)
+                - a.restore(torch.zeros_like(kept_back), x_a)
+            )
 
 # %% ../../nbs/judging/04_evidence.ipynb #50ded44f
 def ridge(
@@ -142,7 +156,10 @@ def ridge(
     x, y = x.double(), y.double()
     mean, centre = x.mean(0), y.mean(0)
     C = (x - mean).T @ (x - mean)
-    W = torch.linalg.solve(C + strength * C.diagonal().mean() * torch.eye(len(C), dtype=C.dtype, device=C.device), (x - mean).T @ (y - centre))
+    W = torch.linalg.solve(
+        C + strength * C.diagonal().mean() * torch.eye(len(C), dtype=C.dtype, device=C.device),
+        (x - mean).T @ (y - centre),
+    )
     return torch.cat([W, (centre - mean @ W)[None]])
 
 # %% ../../nbs/judging/04_evidence.ipynb #77af9876
@@ -153,7 +170,11 @@ def error_sums(
     "Sums and inner products of error vectors, document by document."
     errors = errors.to(torch.promote_types(errors.dtype, torch.float32))
     parts = [e.flatten(1) for e in errors.split(sizes, dim=1)]
-    return dict(n=torch.tensor(sizes), S=torch.stack([e.sum(1) for e in errors.split(sizes, dim=1)]).cpu(), G=torch.stack([(p @ p.T).double() for p in parts]).cpu())
+    return dict(
+        n=torch.tensor(sizes),
+        S=torch.stack([e.sum(1) for e in errors.split(sizes, dim=1)]).cpu(),
+        G=torch.stack([(p @ p.T).double() for p in parts]).cpu(),
+    )
 
 
 def coactive(
@@ -189,8 +210,14 @@ def exchange_gain(
     a, b, m = pair.a, pair.b, next(iter(pair.matches.values()))
     index, one = m.index.to(f.latent.device), torch.ones_like(error[:, :1])
     own, partner = a.W_dec, carry_factor(a, b, m)[:, None] * b.W_dec[index.clamp(min=0)]
-    plain, delta, gain = a.normalize == b.normalize == "none", partner - own, torch.zeros(a.d_sae, dtype=torch.float64, device=index.device)
-    size = None if plain else [s.restore(one, x_a) - s.restore(0 * one, x_a) for s in (a, b)]  # [tokens, 1]: of one unit that the decoder writes
+    plain, delta, gain = (
+        a.normalize == b.normalize == "none",
+        partner - own,
+        torch.zeros(a.d_sae, dtype=torch.float64, device=index.device),
+    )
+    size = (
+        None if plain else [s.restore(one, x_a) - s.restore(0 * one, x_a) for s in (a, b)]
+    )  # [tokens, 1]: of one unit that the decoder writes
     for part in torch.arange(len(f.token), device=index.device).split(2**14):
         t, i, v = f.token[part], f.latent[part], f.value[part]
         step = delta[i] if plain else partner[i] * size[1][t] - own[i] * size[0][t]
@@ -212,8 +239,12 @@ def loss_from(
     else:
         n = lm.cfg.n_layers
         x = x if layer + 1 == n else lm(x, start_at_layer=layer + 1, stop_at_layer=n)
-        logits = lm.unembed(lm.ln_final(x)[:, :-1].flatten(0, 1)[None])[0]  # no copy of the logits: they are the largest tensor here
-        if (cap := getattr(lm.cfg, "output_logits_soft_cap", -1.0)) > 0:  # Gemma 2; after the unembedding, in HookedTransformer.forward
+        logits = lm.unembed(lm.ln_final(x)[:, :-1].flatten(0, 1)[None])[
+            0
+        ]  # no copy of the logits: they are the largest tensor here
+        if (
+            cap := getattr(lm.cfg, "output_logits_soft_cap", -1.0)
+        ) > 0:  # Gemma 2; after the unembedding, in HookedTransformer.forward
             logits = logits.div_(cap).tanh_().mul_(cap)
     loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
     return torch.nn.functional.pad(loss.view(len(ids), -1), (0, 1))
@@ -231,7 +262,9 @@ def kept(
     return keep
 
 # %% ../../nbs/judging/04_evidence.ipynb #6027a9d8
-def coded(pairs: dict, states: dict, keep: Bool[Tensor, "docs length"]) -> dict:  # (layer_a, layer_b) -> (states, Active) of A, and of B
+def coded(
+    pairs: dict, states: dict, keep: Bool[Tensor, "docs length"]
+) -> dict:  # (layer_a, layer_b) -> (states, Active) of A, and of B
     "States that count, where the SAEs are and in their precision, and their activations. An SAE in several pairs encodes once."
     seen = {}
 
@@ -260,30 +293,47 @@ def measure(
     sizes = keep.sum(1).tolist()
     clock.append(perf_counter())
     sides = coded(pairs, states, keep)
-    f = {l: side[1] for layers_, both in reversed(sides.items()) for l, side in zip(layers_[::-1], both[::-1])}  # of a layer's first SAE
+    f = {
+        l: side[1] for layers_, both in reversed(sides.items()) for l, side in zip(layers_[::-1], both[::-1])
+    }  # of a layer's first SAE
     found = dict(kept=keep.sum(1).cpu(), text=tokens.counted.sum(1))
     for l in layers:
-        total = torch.zeros(f[l].width, dtype=torch.float64, device=f[l].value.device).index_add_(0, f[l].latent, f[l].value.double())
-        found |= {f"{l}/latents/active": torch.bincount(f[l].latent, minlength=f[l].width).cpu(), f"{l}/latents/sum": total.cpu()}
+        total = torch.zeros(f[l].width, dtype=torch.float64, device=f[l].value.device).index_add_(
+            0, f[l].latent, f[l].value.double()
+        )
+        found |= {
+            f"{l}/latents/active": torch.bincount(f[l].latent, minlength=f[l].width).cpu(),
+            f"{l}/latents/sum": total.cpu(),
+        }
     losses = Losses(lm, tokens, states, keep) if loss else None
     for (la, lb), pair in pairs.items():
         (x_a, f_a), (x_b, f_b) = sides[la, lb]
         found |= {f"{la}-{lb}/{k}": v for k, v in coactive(f_a, f_b, pair.matches.values(), sizes).items()}
         if pair.decode:
-            found |= {f"{la}-{lb}/{k}": v for k, v in measure_pair(pair, (la, lb), x_a, x_b, f_a, f_b, sizes, losses).items()}
+            found |= {
+                f"{la}-{lb}/{k}": v for k, v in measure_pair(pair, (la, lb), x_a, x_b, f_a, f_b, sizes, losses).items()
+            }
     spent = losses.seconds if loss else 0.0
-    found["seconds"] = torch.tensor([[clock[1] - clock[0], perf_counter() - clock[1] - spent, spent]], dtype=torch.float64)
+    found["seconds"] = torch.tensor(
+        [[clock[1] - clock[0], perf_counter() - clock[1] - spent, spent]], dtype=torch.float64
+    )
     return found | (losses.own if loss else {})
 
 # %% ../../nbs/judging/04_evidence.ipynb #e7c8e779
-def measure_pair(pair: Pair, layers: tuple, x_a, x_b, f_a: Active, f_b: Active, sizes: list, losses: "Losses | None") -> dict:
+def measure_pair(
+    pair: Pair, layers: tuple, x_a, x_b, f_a: Active, f_b: Active, sizes: list, losses: "Losses | None"
+) -> dict:
     "Sums of the errors, and of the losses, of all routes of one pair of layers."
     errors, lost = [x_b], []
     for route, estimate in zip(pair.routes(), pair.estimates(x_a, x_b, f_a, f_b)):
         errors.append(x_b - estimate)
         if losses is not None:
             seen = layers[1] if route == "current" else layers[0]  # "current" alone has seen layer B
-            lost.append(losses.of(estimate, seen, layers[1]) if route not in pair.without_loss else torch.full((len(sizes),), float("nan"), dtype=torch.float64))
+            lost.append(
+                losses.of(estimate, seen, layers[1])
+                if route not in pair.without_loss
+                else torch.full((len(sizes),), float("nan"), dtype=torch.float64)
+            )
     found = error_sums(torch.stack(errors), sizes) | {"latents/gain": exchange_gain(pair, errors[2], f_a, x_a)}
     return found | ({"loss": torch.stack(lost, dim=1)} if lost else {})
 
@@ -313,7 +363,10 @@ def merge(
 ) -> dict:
     "Sums of several batches as one: rows for documents are put under each other, sums over tokens are added."
     parts = list(parts)
-    return {k: sum(p[k] for p in parts) if "latents/" in k else torch.cat([p[k] for p in parts if k in p]) for k in dict.fromkeys(k for p in parts for k in p)}
+    return {
+        k: sum(p[k] for p in parts) if "latents/" in k else torch.cat([p[k] for p in parts if k in p])
+        for k in dict.fromkeys(k for p in parts for k in p)
+    }
 
 # %% ../../nbs/judging/04_evidence.ipynb #ce45a113
 @lru_cache(maxsize=8)
@@ -325,6 +378,7 @@ def resampled(docs: int, draws: int, seed: int) -> Float[np.ndarray, "draws docs
 @dataclass(frozen=True)
 class Score:
     "A ratio of sums over documents (or 1 minus it), with the means to say how sure it is."
+
     top: Float[np.ndarray, " docs"]
     bottom: Float[np.ndarray, " docs"]
     complement: bool = False  # 1 - top / bottom
@@ -353,7 +407,8 @@ class Score:
         values = self._value(times @ self.top, times @ self.bottom)
         return tuple(np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist())
 
-    def __float__(self): return self.value
+    def __float__(self):
+        return self.value
 
     def __repr__(self):
         low, high = self.interval()
@@ -363,6 +418,7 @@ class Score:
 @dataclass(frozen=True)
 class Sums:
     "What passes over the text have left behind (of `measure` and `merge`), and the numbers in it."
+
     found: dict
     names: dict  # (layer_a, layer_b) -> routes of that pair
     matches: dict  # (layer_a, layer_b) -> names of its matches
@@ -399,7 +455,9 @@ class Sums:
 def jaccard(self: Sums, pair: tuple, name: str) -> Score:
     "Tokens on which both are active among those on which one is: the symmetric companion of the Matching Score."
     k = self.at(pair, name, self.matches)
-    both, here, there = (self.found[f"{pair[0]}-{pair[1]}/{w}"][:, k].double().numpy() for w in ("both", "here", "there"))
+    both, here, there = (
+        self.found[f"{pair[0]}-{pair[1]}/{w}"][:, k].double().numpy() for w in ("both", "here", "there")
+    )
     return Score(both, here + there - both)
 
 
@@ -425,15 +483,20 @@ def evidence(
 ) -> Sums:
     "Everything that can be said of some pairs of layers on some text. Raises UsageError or ValueError if SAEs, model and text do not fit."
     from tqdm import tqdm
+
     check_evidence(lm, pairs)
     layers = sorted({l for p in pairs for l in p})
     limits = limits or norm_limits(lm, tokens, layers)
     if missing := [l for l in layers if l not in limits]:
-        raise UsageError(f"limits has no norm for layer {missing[0]}; it needs {layers}, as norm_limits(lm, tokens, layers) gives them")
+        raise UsageError(
+            f"limits has no norm for layer {missing[0]}; it needs {layers}, as norm_limits(lm, tokens, layers) gives them"
+        )
     if batch < 1 or not len(tokens):
         raise UsageError(f"batch={batch}, {len(tokens)} documents: both must be at least 1")
     rows = torch.arange(len(tokens)).split(batch)
-    found = merge(measure(lm, pairs, tokens[r], limits, loss) for r in tqdm(rows, desc="evidence", disable=not progress))
+    found = merge(
+        measure(lm, pairs, tokens[r], limits, loss) for r in tqdm(rows, desc="evidence", disable=not progress)
+    )
     check_kept(found)
     return Sums(found, {k: p.routes() for k, p in pairs.items()}, {k: list(p.matches) for k, p in pairs.items()})
 
@@ -442,8 +505,14 @@ def check_kept(found: dict):
     "Raise ValueError if too few positions are left to judge anything."
     if (left := int(found["kept"].sum())) < 2:
         text = int(found["text"].sum())
-        why = "leaving out states that are too long (or NaN, or limits that are)" if text else "leaving out special tokens"
-        raise ValueError(f"of {text} text positions {left} are left after {why}: there is nothing to measure. Give more text")
+        why = (
+            "leaving out states that are too long (or NaN, or limits that are)"
+            if text
+            else "leaving out special tokens"
+        )
+        raise ValueError(
+            f"of {text} text positions {left} are left after {why}: there is nothing to measure. Give more text"
+        )
 
 
 def check_evidence(lm, pairs: dict):
@@ -454,29 +523,43 @@ def check_evidence(lm, pairs: dict):
         check_pair(pair.a, pair.b, "decoder")
         for name, m in pair.matches.items():
             if (len(m), m.d_b) != (pair.a.d_sae, pair.b.d_sae):
-                raise UsageError(f"the match {name!r} of layers {layers[0]} and {layers[1]} is of {len(m)} latents to {m.d_b}, the SAEs have {pair.a.d_sae} and {pair.b.d_sae}: it belongs to other SAEs")
+                raise UsageError(
+                    f"the match {name!r} of layers {layers[0]} and {layers[1]} is of {len(m)} latents to {m.d_b}, the SAEs have {pair.a.d_sae} and {pair.b.d_sae}: it belongs to other SAEs"
+                )
         if layers[0] > layers[1]:
-            raise UsageError(f"layer {layers[0]} comes after layer {layers[1]}: a later state cannot be skipped to an earlier one; take the match's inverse")
+            raise UsageError(
+                f"layer {layers[0]} comes after layer {layers[1]}: a later state cannot be skipped to an earlier one; take the match's inverse"
+            )
         for layer, sae in zip(layers, (pair.a, pair.b)):
             if not 0 <= layer < lm.cfg.n_layers:
                 raise UsageError(f"the model has layers 0..{lm.cfg.n_layers - 1}, not {layer}")
             if sae.transcoder:
-                raise UsageError(f"the SAE of layer {layer} is a transcoder: it writes another place than it reads, so no hidden state can be replaced by what it writes")
+                raise UsageError(
+                    f"the SAE of layer {layer} is a transcoder: it writes another place than it reads, so no hidden state can be replaced by what it writes"
+                )
             if sae.activation == "other":
-                raise UsageError(f"the SAE of layer {layer} ({sae.info.get('architecture', sae.activation)}) has no encoder in saematch; use weight-space results")
+                raise UsageError(
+                    f"the SAE of layer {layer} ({sae.info.get('architecture', sae.activation)}) has no encoder in saematch; use weight-space results"
+                )
             if sae.d_model != lm.cfg.d_model:
-                raise ValueError(f"the SAE of layer {layer} reads {sae.d_model} and writes {sae.d_out} dimensions, the model's residual stream has {lm.cfg.d_model}; is it of another model?")
+                raise ValueError(
+                    f"the SAE of layer {layer} reads {sae.d_model} and writes {sae.d_out} dimensions, the model's residual stream has {lm.cfg.d_model}; is it of another model?"
+                )
             hook = sae.info.get("hook_name")
             if hook is not None and hook != site(layer):
-                raise UsageError(f"the SAE of layer {layer} reads {hook}; hidden states can only be replaced at {site(layer)}. "
-                                 "For SAEs of other sites use weight-space results")
+                raise UsageError(
+                    f"the SAE of layer {layer} reads {hook}; hidden states can only be replaced at {site(layer)}. "
+                    "For SAEs of other sites use weight-space results"
+                )
 
 # %% ../../nbs/judging/04_evidence.ipynb #3ac6ddd2
 def one(lm, a: SAE, b: SAE, m: Match | None, tokens: Tokens, **how) -> tuple[Sums, tuple]:
     "Sums of a single match, and its pair of layers."
     for name, s in (("A", a), ("B", b)):
         if s.layer is None:
-            raise UsageError(f"SAE {name} does not say which layer it reads; set it: replace(sae, info=dict(sae.info, layer=14))")
+            raise UsageError(
+                f"SAE {name} does not say which layer it reads; set it: replace(sae, info=dict(sae.info, layer=14))"
+            )
     layers = (a.layer, b.layer)
     return evidence(lm, {layers: Pair(a, b, dict(match=match(a, b) if m is None else m))}, tokens, **how), layers
 
@@ -507,8 +590,14 @@ def decomposition(
 ) -> pd.DataFrame:  # term x term, in units of Var(x_B); its sum is 1 - explained variance
     "Where the error of encode-permute-decode comes from, with all cross terms."
     k = {n: 1 + found.names[pair].index(n) for n in ("layer drop", "previous", "current", name)}
-    terms = dict(a={"blocks": {"layer drop": 1}, "SAE error of A": {"previous": 1, "layer drop": -1}, "exchange of decoders": {name: 1, "previous": -1}},
-                 b={"SAE error of B": {"current": 1}, "matching error": {name: 1, "current": -1}})[side]
+    terms = dict(
+        a={
+            "blocks": {"layer drop": 1},
+            "SAE error of A": {"previous": 1, "layer drop": -1},
+            "exchange of decoders": {name: 1, "previous": -1},
+        },
+        b={"SAE error of B": {"current": 1}, "matching error": {name: 1, "current": -1}},
+    )[side]
     C = found.centred(pair).sum(0)
     T = np.zeros((len(terms), len(C)))
     for row, parts in enumerate(terms.values()):

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..lap.metric import pair_cost
 from ..matching.descriptors import BLOCKS, blocks, check_pair, gauge_of, one_convention
-from ..saes.gauge import common_gauge, fold as fold_by
-from ..saes.files import Suite
 from ..matching.match import Match
+from ..saes.files import Suite
+from ..saes.gauge import common_gauge
+from ..saes.gauge import fold as fold_by
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/01_weights.ipynb #a70cea82
@@ -44,7 +45,9 @@ def agreement(
 ) -> float:  # between 0 and 1
     "Share of the latents matched in both that have the same partner. Raises ValueError if the matches are not of one pair."
     if (len(one), one.d_b) != (len(two), two.d_b):
-        raise ValueError(f"the matches are of different pairs: {len(one)} to {one.d_b} latents and {len(two)} to {two.d_b}")
+        raise ValueError(
+            f"the matches are of different pairs: {len(one)} to {one.d_b} latents and {len(two)} to {two.d_b}"
+        )
     both = one.matched & two.matched
     return (one.index == two.index)[both].double().mean().item() if both.any() else float("nan")
 
@@ -58,8 +61,15 @@ def growth(
     for layer in suite.layers if layers is None else layers:
         sae = suite[layer]
         folded = fold_by(sae, common_gauge(sae), on_nonpositive="keep")
-        for quantity, values in {"threshold": sae.threshold, "encoder norm": sae.W_enc.norm(dim=0), "decoder norm": sae.W_dec.norm(dim=1),
-                                 "folded encoder norm": folded.W_enc.norm(dim=0), "folded decoder norm": folded.W_dec.norm(dim=1)}.items():
+        for quantity, values in {
+            "threshold": sae.threshold,
+            "encoder norm": sae.W_enc.norm(dim=0),
+            "decoder norm": sae.W_dec.norm(dim=1),
+            "folded encoder norm": folded.W_enc.norm(dim=0),
+            "folded decoder norm": folded.W_dec.norm(dim=1),
+        }.items():
             q = torch.quantile(values.double().cpu(), torch.tensor([0.05, 0.95], dtype=torch.float64))
-            rows.append(dict(layer=layer, quantity=quantity, mean=values.mean().item(), q05=q[0].item(), q95=q[1].item()))
+            rows.append(
+                dict(layer=layer, quantity=quantity, mean=values.mean().item(), q05=q[0].item(), q95=q[1].item())
+            )
     return pd.DataFrame(rows)

@@ -24,11 +24,9 @@ from fastcore.basics import patch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..ground import machine_memory
-from .metric import random_pair_cost
-from .metric import copies
+from ..ground import check_finite, machine_memory
 from .int8 import int8_is_exact, int8_is_fast, joined, margin, quantize, whole_products
-from ..ground import check_finite
+from .metric import copies, random_pair_cost
 
 # %% ../../nbs/lap/03_assign.ipynb #4649213d
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +36,7 @@ class Assignment:
     `u[i] + v[j] <= cost[i, j]` for all pairs, so no assignment costs less than `bound = sum(u) + sum(v)`. If some row or column may
     stay unmatched, the prices of the larger side are at most 0 and those of the smaller side at most `reject`.
     """
+
     index: Int64[Tensor, " n"]  # index[i] = j, -1 where row i is unmatched
     u: Float[Tensor, " n"]  # float64
     v: Float[Tensor, " m"]  # float64
@@ -49,9 +48,14 @@ class Assignment:
     reject: float | None = None
     history: tuple = ()  # one dict for each step: stage, seconds, passes, edges, gap
 
-    gap = property(lambda self: max(self.objective - self.bound, 0.0), doc="objective - bound: no assignment is better by more than this")
-    relative_gap = property(lambda self: self.gap / self.scale if self.scale > 0 else 0.0, doc="gap / scale: 0 the optimum, 1 chance")
-    optimal = property(lambda self: self.status == "optimal", doc="whether the status is \"optimal\"")
+    gap = property(
+        lambda self: max(self.objective - self.bound, 0.0),
+        doc="objective - bound: no assignment is better by more than this",
+    )
+    relative_gap = property(
+        lambda self: self.gap / self.scale if self.scale > 0 else 0.0, doc="gap / scale: 0 the optimum, 1 chance"
+    )
+    optimal = property(lambda self: self.status == "optimal", doc='whether the status is "optimal"')
 
 # %% ../../nbs/lap/03_assign.ipynb #5f160da3
 def inverted(index: Int64[Tensor, " n"], m: int) -> Int64[Tensor, " m"]:
@@ -64,8 +68,10 @@ def inverted(index: Int64[Tensor, " n"], m: int) -> Int64[Tensor, " m"]:
 @patch
 def __repr__(self: Assignment):
     matched = int((self.index >= 0).sum())
-    return (f"Assignment({matched} of {len(self.u)} to {len(self.v)}, {self.status}, objective={self.objective:.6g}, "
-            f"gap={self.gap:.2g} ({self.relative_gap:.1g} of what chance loses))")
+    return (
+        f"Assignment({matched} of {len(self.u)} to {len(self.v)}, {self.status}, objective={self.objective:.6g}, "
+        f"gap={self.gap:.2g} ({self.relative_gap:.1g} of what chance loses))"
+    )
 
 
 @patch
@@ -89,7 +95,9 @@ def pair_costs(
 ) -> Float[Tensor, " n"]:  # float64
     "Cost of row i of X with row i of Y: squared distance (unsigned: to the nearer of y and -y), or minus the inner product."
     if metric not in ("sqeuclidean", "unsigned", "inner"):
-        raise ValueError(f"metric must be sqeuclidean (squared distance), unsigned (the same, to the nearer of y and -y) or inner (minus the inner product), not {metric!r}")
+        raise ValueError(
+            f"metric must be sqeuclidean (squared distance), unsigned (the same, to the nearer of y and -y) or inner (minus the inner product), not {metric!r}"
+        )
     X, Y = X.double(), Y.double()
     if metric == "inner":
         return -(X * Y).sum(1)
@@ -97,7 +105,9 @@ def pair_costs(
     return torch.minimum(square, (X + Y).square().sum(1)) if metric == "unsigned" else square
 
 # %% ../../nbs/lap/03_assign.ipynb #6f42524b
-def gathered_costs(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], i: Int64[Tensor, " k"], j: Int64[Tensor, " k"], metric: str) -> Float[Tensor, " k"]:
+def gathered_costs(
+    X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], i: Int64[Tensor, " k"], j: Int64[Tensor, " k"], metric: str
+) -> Float[Tensor, " k"]:
     "`pair_costs` of rows i of X and rows j of Y, some at a time: what is gathered stays in the processor's cache."
     step = max(1, min(len(i), (2**18 if X.device.type == "cpu" else 2**26) // X.shape[1]))
     A, B = (torch.empty(step, X.shape[1], dtype=torch.float64, device=X.device) for _ in range(2))
@@ -130,16 +140,26 @@ def check_claims(a: Assignment, n: int, m: int):
     "Raise ValueError unless an assignment is one of n to m rows, in itself: shapes, finite numbers, one-to-one, complete."
     for name, length in (("index", n), ("u", n), ("v", m)):
         t = getattr(a, name)
-        if not isinstance(t, Tensor) or t.shape != (length,) or t.dtype != (torch.int64 if name == "index" else torch.float64):
-            raise ValueError(f"{name} must be {length} {'whole numbers (int64)' if name == 'index' else 'prices (float64)'}, it is {f'{t.dtype} {list(t.shape)}' if isinstance(t, Tensor) else type(t).__name__}")
+        if (
+            not isinstance(t, Tensor)
+            or t.shape != (length,)
+            or t.dtype != (torch.int64 if name == "index" else torch.float64)
+        ):
+            raise ValueError(
+                f"{name} must be {length} {'whole numbers (int64)' if name == 'index' else 'prices (float64)'}, it is {f'{t.dtype} {list(t.shape)}' if isinstance(t, Tensor) else type(t).__name__}"
+            )
         check_finite(name, t.double())
     if not all(math.isfinite(x) for x in (a.objective, a.bound, a.scale, a.reject or 0.0)):
-        raise ValueError(f"objective, bound, scale and reject must be finite numbers: {a.objective}, {a.bound}, {a.scale}, {a.reject}")
+        raise ValueError(
+            f"objective, bound, scale and reject must be finite numbers: {a.objective}, {a.bound}, {a.scale}, {a.reject}"
+        )
     used = a.index[a.index >= 0]
     if used.unique().numel() < used.numel() or (used >= m).any() or (a.index < -1).any():
         raise ValueError("not one-to-one: a row of Y is used twice, or an index is outside of Y")
     if a.reject is None and len(used) < min(n, m):
-        raise ValueError(f"{min(n, m) - len(used)} rows of the smaller side are unmatched, but no reject cost was given")
+        raise ValueError(
+            f"{min(n, m) - len(used)} rows of the smaller side are unmatched, but no reject cost was given"
+        )
 
 
 def chance(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str, reject: float | None) -> float:
@@ -168,7 +188,9 @@ def verify(
     a = assignment if len(X) <= len(Y) else assignment.inverse()
     X, Y = (X, Y) if len(X) <= len(Y) else (Y, X)
     matched, v = a.index >= 0, a.v.to(X.device)
-    paid = float(pair_costs(X[matched], Y[a.index[matched]], a.metric).sum()) + (a.reject or 0.0) * int((~matched).sum())
+    paid = float(pair_costs(X[matched], Y[a.index[matched]], a.metric).sum()) + (a.reject or 0.0) * int(
+        (~matched).sum()
+    )
     low = lowest(X, Y, v, a.metric).clamp(max=math.inf if a.reject is None else a.reject)
     u = torch.minimum(a.u.to(X.device), low)
     bound = float(u.sum() + v.sum())  # holds whatever a.u is
@@ -178,24 +200,39 @@ def verify(
     if not abs(paid - a.objective) <= slack:
         raise ValueError(f"the objective is {paid:.12g}, not {a.objective:.12g}")
     if (len(X) < len(Y) or a.reject is not None) and float(v.max()) > 1e-12 * float(v.abs().max()):
-        raise ValueError(f"a price of the larger side is {float(v.max()):.3g}; where rows may stay unmatched it must not be positive")
+        raise ValueError(
+            f"a price of the larger side is {float(v.max()):.3g}; where rows may stay unmatched it must not be positive"
+        )
     if not blur <= 1e-6 * (scale + size):
         raise ValueError(f"the prices are so large ({float(v.abs().max()):.3g}) that their rounding proves nothing")
     if not a.bound <= bound + slack + blur:
         worst = int((a.u.to(X.device) - low).argmax())
-        raise ValueError(f"the prices prove only a bound of {bound:.12g}, not {a.bound:.12g}: at row {worst} they exceed the cheapest cost by {float((a.u.to(X.device) - low)[worst]):.3g}")
+        raise ValueError(
+            f"the prices prove only a bound of {bound:.12g}, not {a.bound:.12g}: at row {worst} they exceed the cheapest cost by {float((a.u.to(X.device) - low)[worst]):.3g}"
+        )
     if not abs(a.scale - scale) <= 1e-6 * scale + abs(a.bound - bound) + slack + blur:
         raise ValueError(f"a random assignment costs {scale:.6g} above the bound, not {a.scale:.6g}")
     if a.status == "optimal" and not paid - bound <= 1e-6 * scale + slack + blur:
-        raise ValueError(f"it says optimal, but the gap is {paid - bound:.3g}, {(paid - bound) / scale:.1g} of what chance loses")
-    return dict(objective=paid, bound=bound, gap=max(paid - bound, 0.0), relative_gap=max(paid - bound, 0.0) / scale if scale > slack else 0.0)
+        raise ValueError(
+            f"it says optimal, but the gap is {paid - bound:.3g}, {(paid - bound) / scale:.1g} of what chance loses"
+        )
+    return dict(
+        objective=paid,
+        bound=bound,
+        gap=max(paid - bound, 0.0),
+        relative_gap=max(paid - bound, 0.0) / scale if scale > slack else 0.0,
+    )
 
 # %% ../../nbs/lap/03_assign.ipynb #d885c56d
 SAMPLE = 512  # rows of either side that decide the centre and the unit
 LOUD = 8  # columns with the largest entries, which are never rounded to 8 bits
 WIDE = 256  # columns from which 8-bit products pay
 SPARE = 8  # random columns that break ties
-BOUND, PRICE, RANDOM = 4, 4 + LOUD, 5 + LOUD  # where the columns of error bounds end, that of prices is, the random ones start
+BOUND, PRICE, RANDOM = (
+    4,
+    4 + LOUD,
+    5 + LOUD,
+)  # where the columns of error bounds end, that of prices is, the random ones start
 CROWD = 128  # pairs of a row that 8 bits may leave open
 ROUNDING = 1e-13  # of the sums of prices and costs: gaps below this are zero
 SMALLEST_TILE = 2**20  # entries: where a GPU has no room for this, give up
@@ -222,7 +259,10 @@ class Costs:
         far, self.loud = square.sum(1), square.mean(0).argsort(descending=True, stable=True)[:LOUD]
         self.unit = unit_of(float(far.median()) or float(far.mean()))
         self.kappa = 4 * math.sqrt(self.D + 1) * self.eps
-        self.noise = [torch.randn(k, SPARE, generator=g).to(self.device, self.dtype) * math.sqrt(self.eps) for k in (self.n, self.m)]
+        self.noise = [
+            torch.randn(k, SPARE, generator=g).to(self.device, self.dtype) * math.sqrt(self.eps)
+            for k in (self.n, self.m)
+        ]
         (nx, px, sum_x), (ny, py, sum_y) = self.measure(X, self.rows), self.measure(Y, self.cols)
         self.a, self.b = (px, py) if metric == "inner" else (nx, ny)
         self.nx, self.ny = nx.sqrt(), ny.sqrt()
@@ -230,7 +270,9 @@ class Costs:
         self.int8 = self.D > 32 and float(nx.max() + ny.max()) < 1e36 and (pays if int8 is None else int8)
         self.guard, self.asked, self.kept, self.X, self.Y = (24 if self.int8 else 4) * self.eps, keep, None, None, None
         self.keep = self.roomy() if keep is None else keep
-        self.random = self.n * float(self.a.mean() + self.b.mean() - (not self.unsigned) * self.gamma * (sum_x @ sum_y) / self.n / self.m)
+        self.random = self.n * float(
+            self.a.mean() + self.b.mean() - (not self.unsigned) * self.gamma * (sum_x @ sum_y) / self.n / self.m
+        )
         self.ties = self.gamma * math.prod(float(t.norm(dim=1).max()) for t in self.noise)  # at most this they add
         self.tile = tile or (2**28 if X.device.type != "cpu" else 2**21 if self.keep or self.int8 else 2**23)
         self.passes, self.deadline, self.tick = 0.0, math.inf, lambda share: None
@@ -266,7 +308,7 @@ def filled(self: Costs, Z, order, extra, noise) -> Tensor:
     A = torch.empty(len(order), self.D + 1 + SPARE, dtype=self.dtype, device=self.device)
     for i, part in enumerate(order.split(512)):
         A[i * 512 : i * 512 + len(part), : self.D] = self.single(Z, part)
-    A[:, self.D], A[:, self.D + 1:] = extra, noise
+    A[:, self.D], A[:, self.D + 1 :] = extra, noise
     return A
 
 
@@ -303,7 +345,10 @@ def exact(self: Costs, i, j) -> Float[Tensor, " k"]:
 @patch
 def slack(self: Costs, i, j, v) -> Float[Tensor, " k"]:
     "How far the tile cost of a pair can be below its exact reduced cost; with 8 bits only how far it is likely to be off."
-    row, column = 8 * self.eps * (self.a.abs() + self.nx.square()), 8 * self.eps * (self.b.abs() + self.ny.square() + v.abs())
+    row, column = (
+        8 * self.eps * (self.a.abs() + self.nx.square()),
+        8 * self.eps * (self.b.abs() + self.ny.square() + v.abs()),
+    )
     if self.int8:
         row = row + self.gamma * 2 / math.sqrt(self.D) * self.typical
     return (2 * self.gamma * self.kappa * self.nx)[i] * self.ny[j] + row[i] + column[j]
@@ -323,7 +368,9 @@ def matmul_precision(fast: bool):
 
 # %% ../../nbs/lap/03_assign.ipynb #2da5ce27
 @patch
-def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=False, fast=False, bound=False, sharp=False):
+def tiles(
+    self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=False, fast=False, bound=False, sharp=False
+):
     """Yields (rows, z): z[r, j] = w_j + alpha x_r.y_j for consecutive rows (or the ones listed) and all (or the listed) columns.
 
     The buffer of z is used again for the next tile. `ties` adds the random columns, `fast` allows TF32. Where products have 8 bits, `bound` adds
@@ -333,7 +380,11 @@ def tiles(self: Costs, w, alpha, rows=None, cols=None, n=None, m=None, ties=Fals
         self.fill()
     at = slice(0, n or self.n) if rows is None else rows
     p = slice(0, m or self.m) if cols is None else cols
-    make = self.coarse(w, alpha, at, p, ties, bound) if self.int8 and not sharp else self.fine(w.to(self.dtype), alpha, p, ties, fast)
+    make = (
+        self.coarse(w, alpha, at, p, ties, bound)
+        if self.int8 and not sharp
+        else self.fine(w.to(self.dtype), alpha, p, ties, fast)
+    )
     yield from self.sweep(at, len(self.b[p]), make)
 
 
@@ -361,10 +412,12 @@ def fine(self: Costs, w, alpha, p, ties, fast):
     d = self.D + 1
     width = d + SPARE if ties else d
     if self.kept is not None and not self.int8:
+
         def make(r, z, i):
             torch.add(w, self.kept[r][:, p], alpha=alpha, out=z)
             with matmul_precision(False):
                 return z.addmm_(self.noise[0][r], self.noise[1][p].T, alpha=alpha) if ties else z
+
         return make
     if self.int8:
         (X, Y), row = self.given, lambda r: self.filled(X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])
@@ -380,6 +433,7 @@ def fine(self: Costs, w, alpha, p, ties, fast):
                 z.abs_().addmm_(x[:, self.D : width], Y[self.D :]).mul_(alpha).add_(w)
             else:
                 torch.addmm(w, x[:, :width], Y, alpha=alpha, out=z)
+
     return make
 
 # %% ../../nbs/lap/03_assign.ipynb #8a1b465d
@@ -411,7 +465,11 @@ def fill_int8(self: Costs):
 @patch
 def doubt(self: Costs, i, j) -> Float[Tensor, " k"]:
     "How much `bound` lowers the tile cost of a pair."
-    return self.gamma * (self.side[0][i, :BOUND] * self.side[1][j, :BOUND]).sum(1).double() if self.int8 else torch.zeros(len(i), dtype=torch.float64, device=i.device)
+    return (
+        self.gamma * (self.side[0][i, :BOUND] * self.side[1][j, :BOUND]).sum(1).double()
+        if self.int8
+        else torch.zeros(len(i), dtype=torch.float64, device=i.device)
+    )
 
 # %% ../../nbs/lap/03_assign.ipynb #8d610254
 @patch
@@ -427,6 +485,7 @@ def quiet(self: Costs, at, p):
             first, end = i, min(i + max(1, max(64, 2**24 // len(Y)) // len(z)) * len(z), len(X))
             piece = whole_products(X[first:end], Y, out=None if piece is None else piece[: end - first])
         z.copy_(piece[i - first : i - first + len(z)]).mul_(X.unit[i : i + len(z), None]).mul_(Y.unit)
+
     return make
 
 
@@ -448,6 +507,7 @@ def coarse(self: Costs, w, alpha, at, p, ties, bound):
         if bound:
             add(r, z, slice(0, BOUND))
         return add(r, z, slice(PRICE, end), beta=alpha, alpha=alpha)
+
     return make
 
 # %% ../../nbs/lap/03_assign.ipynb #447b5fcf
@@ -475,6 +535,7 @@ def top_k(
 @dataclass
 class Soft:
     "What a soft pass finds."
+
     u: Tensor  # [n] soft prices of the rows
     v: Tensor  # [m] new prices of the columns
     error: float  # mean distance of the columns' sums from 1
@@ -510,14 +571,25 @@ class Groups:
         bits, g = self.best.topk(min(k, len(self.best)), 0, largest=False)
         known = bits < torch.iinfo(self.whole).max
         j = torch.arange(bits.shape[1], device=g.device).expand_as(g)[known]
-        return ((bits & self.mask) + g * self.size)[known].long(), j, (bits & ~self.mask).view(self.like.dtype)[known].double()
+        return (
+            ((bits & self.mask) + g * self.size)[known].long(),
+            j,
+            (bits & ~self.mask).view(self.like.dtype)[known].double(),
+        )
 
 # %% ../../nbs/lap/03_assign.ipynb #787ea60e
 def soft_pass(c: Costs, v, T, reject=None, free=False, n=None, m=None, k=0) -> Soft:
     "One Sinkhorn iteration at temperature T over the first n rows and m columns; with k > 0 also the k best candidates of each."
     n, m = n or c.n, m or c.m
     like = dict(dtype=torch.float64, device=c.device)
-    room, total, u, sharp, found, groups = None, torch.zeros(m, **like), torch.empty(n, **like), torch.empty(n, **like), [], Groups(n, m, c.noise[0]) if k else None
+    room, total, u, sharp, found, groups = (
+        None,
+        torch.zeros(m, **like),
+        torch.empty(n, **like),
+        torch.empty(n, **like),
+        [],
+        Groups(n, m, c.noise[0]) if k else None,
+    )
     for r, z in c.tiles((v - c.b[:m]) / T, c.gamma / T, n=n, m=m, ties=True, fast=True, bound=k > 0):
         top = z.amax(1, keepdim=True)
         room = torch.empty_like(z) if k and room is None else room  # z itself is needed again
@@ -601,7 +673,9 @@ def first_prices(c: Costs, reject=None, free=False, base=1024) -> tuple:
         if level == 0 < levels and T > 0.05 * spread and not small:
             break  # the sample's prices will do: the pass that lists the candidates improves them
         cheap = level > 1 or small or (level == 1 and T <= 0.05 * spread)
-        s, T = anneal(c, v, T, 1e-8 * spread, reject, free, n, m, 8 if cheap else 3, 99 if level else 30, CALM[not cheap])
+        s, T = anneal(
+            c, v, T, 1e-8 * spread, reject, free, n, m, 8 if cheap else 3, 99 if level else 30, CALM[not cheap]
+        )
         v = s.v
     return v, T
 
@@ -698,17 +772,25 @@ def solve_sparse(n, m, i, j, w, stay=None, spare=None) -> Int64[Tensor, " n"]:
         solver.add_arcs_with_cost(*(np.concatenate(p) for p in zip(*parts)))
     status = solver.solve()
     if status != solver.OPTIMAL:
-        raise RuntimeError(f"OR-tools could not solve the sparse problem of {n} rows, {m} columns and {len(I)} edges: {status}")
+        raise RuntimeError(
+            f"OR-tools could not solve the sparse problem of {n} rows, {m} columns and {len(I)} edges: {status}"
+        )
     mate = torch.tensor([solver.right_mate(row) for row in range(n)], device=i.device)
     return torch.where(mate < m, mate, -1)
 
 # %% ../../nbs/lap/03_assign.ipynb #e26cff9a
-def settle(nodes: int, source, target, length, dense: bool, deadline: float = math.inf, most: int = 20_000) -> Float[Tensor, " nodes"]:
+def settle(
+    nodes: int, source, target, length, dense: bool, deadline: float = math.inf, most: int = 20_000
+) -> Float[Tensor, " nodes"]:
     """The largest p <= 0 with p[target] <= p[source] + length on every arc; exact, as lengths are whole numbers.
 
     After `most` sweeps it returns what it has: any prices give a valid bound, if a worse one.
     """
-    p, live, dense = torch.zeros(nodes, dtype=torch.float64, device=length.device), torch.arange(nodes, device=length.device), dense or nodes >= 2**21
+    p, live, dense = (
+        torch.zeros(nodes, dtype=torch.float64, device=length.device),
+        torch.arange(nodes, device=length.device),
+        dense or nodes >= 2**21,
+    )
     if not dense:  # arcs by source, then length: as p <= 0, only those shorter than -p[source] can matter
         key, order = ((source << 42) + length.clamp(-(2**41), 2**41 - 1).long() + 2**41).sort()
         target, length, begin = target[order], length[order], torch.searchsorted(key, live << 42)
@@ -817,7 +899,9 @@ def list_cheap(z, price, spare: float, k: int, most: int) -> tuple:
     On a GPU, and in rows with more than `most`, the k largest instead: that needs no look at the data.
     """
     if z.device.type == "cpu":
-        p, q, value, least, crowd = list_above(z, rounded_down(price - spare, z.dtype), rounded_down(price, z.dtype), most)
+        p, q, value, least, crowd = list_above(
+            z, rounded_down(price - spare, z.dtype), rounded_down(price, z.dtype), most
+        )
         if not len(crowd):
             return p, q, value, least.double()
     else:
@@ -837,10 +921,19 @@ def price_block(c: Costs, v, u, rows=None, cols=None, k=8, sharp=False, spare=0.
     """
     w, b, ny = (v, c.b, c.ny) if cols is None else (v[cols], c.b[cols], c.ny[cols])
     at = torch.arange(c.n, device=c.device) if rows is None else rows
-    w, a, top, found = w - b + c.guard * (w.abs() + b.abs() + ny.square()), c.a[at] - c.guard * (c.a[at].abs() + c.nx[at].square()), u[at], []
+    w, a, top, found = (
+        w - b + c.guard * (w.abs() + b.abs() + ny.square()),
+        c.a[at] - c.guard * (c.a[at].abs() + c.nx[at].square()),
+        u[at],
+        [],
+    )
     for r, z in c.tiles(w, c.gamma, rows, cols, bound=True, sharp=sharp):
         if spare is None:  # from a few rows; a GPU lists k in any case
-            spare = 0.0 if z.is_cuda else max(float((a[r] - top[r])[:128].sub(top_k(z[:128], k)[0][:, -1]).quantile(0.3)), 0.0)
+            spare = (
+                0.0
+                if z.is_cuda
+                else max(float((a[r] - top[r])[:128].sub(top_k(z[:128], k)[0][:, -1]).quantile(0.3)), 0.0)
+            )
         p, q, value, least = list_cheap(z, a[r] - top[r], spare, k, CROWD if c.int8 and not sharp else 2 * k)
         p = p + r.start
         found.append((p, q, a[p] - value.double(), a[r] - least))
@@ -886,7 +979,11 @@ class Search:
     def trivial(self) -> Tensor:
         "Row prices that hold whatever the costs are, with all column prices 0."
         c = self.c
-        low = torch.zeros(c.n, dtype=torch.float64, device=c.device) if c.metric != "inner" else c.a + c.b.min() - c.gamma * c.nx * c.ny.max()
+        low = (
+            torch.zeros(c.n, dtype=torch.float64, device=c.device)
+            if c.metric != "inner"
+            else c.a + c.b.min() - c.gamma * c.nx * c.ny.max()
+        )
         return low if self.reject is None else low.clamp(max=self.reject)
 
 # %% ../../nbs/lap/03_assign.ipynb #e102f3a0
@@ -909,21 +1006,35 @@ def scale(self: Search) -> float:
 @patch(as_prop=True)
 def target(self: Search) -> float:
     "The gap to reach: `tol` of the scale and 1e-6 of the objective, but not below what float64 sums resolve."
-    return max(min(self.tol * self.scale, 1e-6 * abs(self.objective) if self.tol <= 1e-6 else math.inf), ROUNDING * self.size)
+    return max(
+        min(self.tol * self.scale, 1e-6 * abs(self.objective) if self.tol <= 1e-6 else math.inf), ROUNDING * self.size
+    )
 
 
 @patch(as_prop=True)
 def size(self: Search) -> float:
     "What rounding is measured against: prices, objective, and a hundredth of the squared norms."
     c = self.c
-    return abs(self.objective) + float(self.u.abs().sum() + self.v.abs().sum()) + 0.01 * c.n * float(c.nx.square().mean() + c.ny.square().mean())
+    return (
+        abs(self.objective)
+        + float(self.u.abs().sum() + self.v.abs().sum())
+        + 0.01 * c.n * float(c.nx.square().mean() + c.ny.square().mean())
+    )
 
 # %% ../../nbs/lap/03_assign.ipynb #e1dd9bb4
 @patch
 def note(self: Search, stage: str, **more):
     "One line of the history."
-    self.history.append(dict(stage=stage, seconds=time.monotonic() - self.start, passes=self.c.passes, edges=len(self.edges.flat) / self.c.n,
-                             gap=self.gap / self.scale if self.scale > 0 else 0.0, **more))
+    self.history.append(
+        dict(
+            stage=stage,
+            seconds=time.monotonic() - self.start,
+            passes=self.c.passes,
+            edges=len(self.edges.flat) / self.c.n,
+            gap=self.gap / self.scale if self.scale > 0 else 0.0,
+            **more,
+        )
+    )
 
 
 @patch
@@ -940,7 +1051,9 @@ def propose(self: Search) -> tuple:
     i, j, w, u = self.edges.reduced(self.v_next)
     use, gap = torch.ones_like(i, dtype=torch.bool), math.inf
     if self.ready:
-        gap = max(self.objective - float(u.sum() + self.v_next.sum()), 0.0)  # at these prices: where soft passes made them, it is not self.gap
+        gap = max(
+            self.objective - float(u.sum() + self.v_next.sum()), 0.0
+        )  # at these prices: where soft passes made them, it is not self.gap
         gap = gap * (1 + 1e-6) + 1e-15
         use = (self.mate[i] == j) | (w <= gap)
         use = use if use.any() else ~use
@@ -972,7 +1085,9 @@ def price(self: Search, v, u, everything: bool) -> tuple:
     for rows, cols in blocks:
         if not whole and not len(rows if cols is None else cols):
             continue
-        floor, p, q, rest = price_block(self.c, v, u, rows, cols, spare=None if cols is None and not everything else 0.0)
+        floor, p, q, rest = price_block(
+            self.c, v, u, rows, cols, spare=None if cols is None and not everything else 0.0
+        )
         at = slice(None) if rows is None else rows
         low[at] = torch.minimum(low[at], floor)
         i, j = [*i, p], [*j, q]
@@ -1020,7 +1135,9 @@ def tighten(self: Search, v, u, low, i, j) -> tuple:
 def keep(self: Search, mate=None, v=None, u=None, certain=False):
     "Remember an assignment if it is better, prices if they prove more (or are the only certain ones)."
     if mate is not None:
-        paid = float(self.edges.cost[mate[self.edges.i] == self.edges.j].sum()) + (self.reject or 0.0) * int((mate < 0).sum())
+        paid = float(self.edges.cost[mate[self.edges.i] == self.edges.j].sum()) + (self.reject or 0.0) * int(
+            (mate < 0).sum()
+        )
         if paid < self.objective:
             self.mate, self.objective = mate, paid
     if v is not None and (certain or not self.ready or float(u.sum() + v.sum()) > self.bound):
@@ -1091,7 +1208,10 @@ def hold(self: Costs):
         return
     if self.int8:
         self.fill()
-        every, small = slice(0, self.n), math.prod(float((Z.norm + Z.error).max()) for Z in (self.X, self.Y)) < 6e4  # within float16
+        every, small = (
+            slice(0, self.n),
+            math.prod(float((Z.norm + Z.error).max()) for Z in (self.X, self.Y)) < 6e4,
+        )  # within float16
         if not small and self.asked is None:
             return
         kept = torch.empty(self.n, self.m, dtype=torch.float16 if small else torch.float32)
@@ -1128,21 +1248,33 @@ def check_room(n: int, m: int, D: int, keep, device):
     have = torch.cuda.mem_get_info(device)[0] if cuda else machine_memory()
     need = memory_needed(n, m, D, bool(keep), SMALLEST_TILE)
     if need > have:
-        advice = "leave out keep=True" if keep and memory_needed(n, m, D, False, SMALLEST_TILE) < have else "use float32 blocks of fewer columns, a part of the latents, or a larger machine"
-        raise MemoryError(f"assigning {n:,} to {m:,} rows of {D:,} numbers needs {need / 2**30:,.1f} GiB, {'the GPU' if cuda else 'this machine'} has {have / 2**30:,.1f}; {advice}")
+        advice = (
+            "leave out keep=True"
+            if keep and memory_needed(n, m, D, False, SMALLEST_TILE) < have
+            else "use float32 blocks of fewer columns, a part of the latents, or a larger machine"
+        )
+        raise MemoryError(
+            f"assigning {n:,} to {m:,} rows of {D:,} numbers needs {need / 2**30:,.1f} GiB, {'the GPU' if cuda else 'this machine'} has {have / 2**30:,.1f}; {advice}"
+        )
 
 # %% ../../nbs/lap/03_assign.ipynb #03aeb579
 def check_descriptors(X, Y):
     "Raise TypeError or ValueError unless X and Y are finite floating-point matrices with as many columns, on one device."
     for name, Z in (("X", X), ("Y", Y)):
         if not isinstance(Z, Tensor) or not Z.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point torch tensor [rows, D], it is {f'of dtype {Z.dtype}' if isinstance(Z, Tensor) else type(Z).__name__}")
+            raise TypeError(
+                f"{name} must be a floating-point torch tensor [rows, D], it is {f'of dtype {Z.dtype}' if isinstance(Z, Tensor) else type(Z).__name__}"
+            )
         if Z.dim() != 2 or 0 in Z.shape:
-            raise ValueError(f"{name} must be a matrix [rows, D] with at least one row and one column, it has shape {list(Z.shape)}")
+            raise ValueError(
+                f"{name} must be a matrix [rows, D] with at least one row and one column, it has shape {list(Z.shape)}"
+            )
         check_finite(name, Z)
         largest = max(abs(float(x)) for x in Z.aminmax())
         if largest > 1e140 or 0 < largest < 1e-140:
-            raise ValueError(f"the largest entry of {name} is {largest:.3g}: squares of such numbers leave the range of float64; rescale X and Y")
+            raise ValueError(
+                f"the largest entry of {name} is {largest:.3g}: squares of such numbers leave the range of float64; rescale X and Y"
+            )
     if X.shape[1] != Y.shape[1]:
         raise ValueError(f"rows of X have {X.shape[1]} numbers, rows of Y have {Y.shape[1]}: they cannot be compared")
     if X.device != Y.device:
@@ -1154,14 +1286,18 @@ def check_options(metric, reject, tol, time_limit, int8=None, device=torch.devic
     pair_costs(torch.zeros(1, 1), torch.zeros(1, 1), metric)
     number = lambda x: isinstance(x, Real) and not isinstance(x, bool)
     if reject is not None and not (number(reject) and (reject >= 0 or (metric == "inner" and reject > -math.inf))):
-        raise ValueError(f"reject is the cost of leaving a row unmatched: a number from 0 up (for squared distances), not {reject!r}")
+        raise ValueError(
+            f"reject is the cost of leaving a row unmatched: a number from 0 up (for squared distances), not {reject!r}"
+        )
     for name, value in (("tol", tol), ("time_limit", time_limit)):
         if (value is None and name == "tol") or (value is not None and not (number(value) and value > 0)):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
     if int8 not in (None, True, False):
         raise ValueError(f"int8 must be True, False or None (where the processor is fast at it), not {int8!r}")
     if int8 and (device.type != "cpu" or not int8_is_exact()):
-        raise ValueError(f"int8=True: torch has no exact 8-bit products on this {'processor' if device.type == 'cpu' else device.type + ' device'}; leave it out")
+        raise ValueError(
+            f"int8=True: torch has no exact 8-bit products on this {'processor' if device.type == 'cpu' else device.type + ' device'}; leave it out"
+        )
 
 # %% ../../nbs/lap/03_assign.ipynb #021b54fb
 def in_order(index: Int64[Tensor, " n"], group: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
@@ -1189,8 +1325,10 @@ def assign(
     reject: float | None = None,  # a row of the smaller side may stay unmatched at this cost
     tol: float = 1e-9,  # stop at this relative gap
     time_limit: float | None = None,  # seconds; the best so far is returned
-    keep: bool | None = None,  # hold n x m products in memory (None: if they take at most a sixteenth of it, on a GPU a quarter of what is free)
-    int8: bool | None = None,  # rule out most pairs by products of 8-bit integers (None: on a CPU that is fast at them, from 256 columns on)
+    keep: bool
+    | None = None,  # hold n x m products in memory (None: if they take at most a sixteenth of it, on a GPU a quarter of what is free)
+    int8: bool
+    | None = None,  # rule out most pairs by products of 8-bit integers (None: on a CPU that is fast at them, from 256 columns on)
     progress: bool = False,  # a bar with the gap
 ) -> Assignment:
     """The one-to-one assignment of rows with the smallest total cost, and a proof.
@@ -1203,7 +1341,9 @@ def assign(
     check_descriptors(X, Y)
     check_options(metric, reject, tol, time_limit, int8, X.device)
     reject = None if reject is None or reject == math.inf else float(reject)
-    options = dict(metric=metric, reject=reject, tol=tol, time_limit=time_limit, keep=keep, int8=int8, progress=progress)
+    options = dict(
+        metric=metric, reject=reject, tol=tol, time_limit=time_limit, keep=keep, int8=int8, progress=progress
+    )
     if len(X) > len(Y):
         return assign(Y, X, **options).inverse()
     check_room(len(X), len(Y), X.shape[1], keep, X.device)

@@ -17,6 +17,7 @@ from torch import Tensor
 @dataclass
 class Int8Rows:
     "Rows x, each rounded to `unit` times whole numbers q. Lengths in float32, rounded up: `norm` >= |x|, `error` >= |x - unit q|."
+
     q: Int8[Tensor, "n D"]
     unit: Float[Tensor, " n"]
     norm: Float[Tensor, " n"]
@@ -37,7 +38,9 @@ class Int8Rows:
 def quantize(Z: Float[Tensor, "n D"]) -> Int8Rows:
     "Rows in 8 bits, one unit a row. Raises ValueError if the rows are so long that sums of products overflow 32 bits."
     if Z.shape[1] * 127**2 >= 2**31:
-        raise ValueError(f"rows of {Z.shape[1]:,} numbers: sums of their 8-bit products can overflow 32 bits, at most {2**31 // 127**2:,} are allowed")
+        raise ValueError(
+            f"rows of {Z.shape[1]:,} numbers: sums of their 8-bit products can overflow 32 bits, at most {2**31 // 127**2:,} are allowed"
+        )
     Z = Z.float()
     unit = Z.abs().amax(1).div_(127)
     unit[unit == 0] = 1

@@ -17,8 +17,10 @@ def check_memory(n: int, m: int):
     "Raise MemoryError if a float64 matrix [n, m] does not fit into this machine."
     need, have = 8 * n * m, machine_memory()
     if need > have:
-        raise MemoryError(f"the cost matrix of {n:,} x {m:,} latents needs {need / 2**30:,.1f} GiB, this machine has {have / 2**30:,.1f}; "
-                          'method="exact" needs no such matrix')
+        raise MemoryError(
+            f"the cost matrix of {n:,} x {m:,} latents needs {need / 2**30:,.1f} GiB, this machine has {have / 2**30:,.1f}; "
+            'method="exact" needs no such matrix'
+        )
 
 # %% ../../nbs/lap/01_metric.ipynb #a2473cff
 def cost_matrix(

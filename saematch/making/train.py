@@ -26,8 +26,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..ground import UsageError, atomic, read_json
-from ..saes.files import load_sae
 from ..model.lm import Tokens, hidden_states, site, weights_sha256
+from ..saes.files import load_sae
 
 # %% ../../nbs/making/01_train_suite.ipynb #75926b3c
 def pack(
@@ -44,7 +44,9 @@ def pack(
     if body < 1:
         raise ValueError(f"a sequence has at least two tokens, not context={context}")
     if len(ids) < body:
-        raise ValueError(f"{len(texts)} texts make {len(ids):,} tokens, less than one sequence of {context}; give more text or a shorter context")
+        raise ValueError(
+            f"{len(texts)} texts make {len(ids):,} tokens, less than one sequence of {context}; give more text or a shorter context"
+        )
     packed = torch.tensor(ids[: len(ids) // body * body]).reshape(-1, body)
     packed = torch.cat([torch.full((len(packed), 1), start), packed], dim=1)
     return Tokens(packed, torch.full((len(packed),), context), tuple(sorted(tokenizer.all_special_ids)))
@@ -68,6 +70,7 @@ def kept(
 @dataclass(frozen=True)
 class States:
     "Hidden states of some layers in a folder: `states[layer]` is a float16 memory map [rows, d_model]; row n is the same token in all layers."
+
     folder: Path
     record: dict  # what states.json says: settings, sequences done, rows, positions left out
 
@@ -97,7 +100,10 @@ def claim_room(path: Path):
         try:
             getattr(os, "posix_fallocate", lambda *_: None)(f.fileno(), 0, path.stat().st_size)  # Linux
         except OSError as e:
-            raise OSError(e.errno, f"cannot write {path} ({path.stat().st_size:,} bytes): {e.strerror}; free some space and run again") from e
+            raise OSError(
+                e.errno,
+                f"cannot write {path} ({path.stat().st_size:,} bytes): {e.strerror}; free some space and run again",
+            ) from e
 
 
 def start_states(folder: Path, settings: dict, d_model: int) -> dict:  # the record
@@ -105,10 +111,14 @@ def start_states(folder: Path, settings: dict, d_model: int) -> dict:  # the rec
     path, (sequences, context) = folder / "states.json", settings["shape"]
     record = read_json(path) if path.exists() else dict(settings=settings, sequences=0, rows=0, left_out={})
     if other := [k for k in settings if record["settings"].get(k) != settings[k]]:
-        raise UsageError(f"{folder} holds hidden states made with another {' and '.join(other)}; choose another folder, or delete it")
+        raise UsageError(
+            f"{folder} holds hidden states made with another {' and '.join(other)}; choose another folder, or delete it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for layer in settings["layers"] if not record["sequences"] else ():
-        np.lib.format.open_memmap(array := folder / f"layer_{layer}.npy", mode="w+", dtype=np.float16, shape=(sequences * context, d_model))
+        np.lib.format.open_memmap(
+            array := folder / f"layer_{layer}.npy", mode="w+", dtype=np.float16, shape=(sequences * context, d_model)
+        )
         claim_room(array)
     return record
 
@@ -129,8 +139,17 @@ def cache_states(
         raise UsageError(f"sequences of {ids.shape[1]} tokens are longer than the model's context of {lm.cfg.n_ctx}")
     if not layers or not 0 <= layers[0] <= layers[-1] < lm.cfg.n_layers:
         raise UsageError(f"the model has layers 0 to {lm.cfg.n_layers - 1}; {layers} was asked for")
-    settings = dict(model=lm.cfg.model_name, weights=weights_sha256(lm)[:16], dtype=str(lm.cfg.dtype), layers=layers, tokens=hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16], shape=list(ids.shape),
-                    batch=batch, massive=massive, special=list(tokens.special))
+    settings = dict(
+        model=lm.cfg.model_name,
+        weights=weights_sha256(lm)[:16],
+        dtype=str(lm.cfg.dtype),
+        layers=layers,
+        tokens=hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16],
+        shape=list(ids.shape),
+        batch=batch,
+        massive=massive,
+        special=list(tokens.special),
+    )
     record = start_states(folder, settings, lm.cfg.d_model)
     maps = {layer: np.load(folder / f"layer_{layer}.npy", mmap_mode="r+") for layer in layers}
     todo = torch.arange(record["sequences"], len(tokens)).split(batch) if record["sequences"] < len(tokens) else ()
@@ -142,7 +161,9 @@ def cache_states(
             maps[layer][rows] = half = x[keep].half().numpy()
             maps[layer].flush()
             if not np.isfinite(half).all():
-                raise ValueError(f"layer {layer} has hidden states beyond float16 (norms up to {x[keep].norm(dim=1).max():.3g}); lower `massive`")
+                raise ValueError(
+                    f"layer {layer} has hidden states beyond float16 (norms up to {x[keep].norm(dim=1).max():.3g}); lower `massive`"
+                )
         left_out = {k: record["left_out"].get(k, 0) + n for k, n in why.items()}
         record = {**record, "sequences": record["sequences"] + len(part), "rows": rows.stop, "left_out": left_out}
         with atomic(folder / "states.json") as tmp:
@@ -161,19 +182,52 @@ def sae_config(
 
     d, steps = rows.shape[1], s["samples"] // s["batch"]
     cfg = JumpReLUTrainingSAEConfig(
-        d_in=d, d_sae=s["d_sae"], device=s["device"], normalize_activations="expected_average_only_in", apply_b_dec_to_input=True, decoder_init_norm=0.1,
-        jumprelu_sparsity_loss_mode="tanh", jumprelu_bandwidth=2.0, jumprelu_init_threshold=0.1, jumprelu_ste_to_input=True,
-        pre_act_loss_coefficient=3e-6, l0_coefficient=s["l0_coefficient"], l0_warm_up_steps=int(0.7 * steps))
-    cfg.metadata = SAEMetadata(model_name=s["model"], hook_name=site(s["layer"]), hook_layer=s["layer"], context_size=s["context"],
-                               prepend_bos=False, dataset_path=s["dataset"], seed=s["seed"])
+        d_in=d,
+        d_sae=s["d_sae"],
+        device=s["device"],
+        normalize_activations="expected_average_only_in",
+        apply_b_dec_to_input=True,
+        decoder_init_norm=0.1,
+        jumprelu_sparsity_loss_mode="tanh",
+        jumprelu_bandwidth=2.0,
+        jumprelu_init_threshold=0.1,
+        jumprelu_ste_to_input=True,
+        pre_act_loss_coefficient=3e-6,
+        l0_coefficient=s["l0_coefficient"],
+        l0_warm_up_steps=int(0.7 * steps),
+    )
+    cfg.metadata = SAEMetadata(
+        model_name=s["model"],
+        hook_name=site(s["layer"]),
+        hook_layer=s["layer"],
+        context_size=s["context"],
+        prepend_bos=False,
+        dataset_path=s["dataset"],
+        seed=s["seed"],
+    )
     torch.manual_seed(s["seed"])
     sae = JumpReLUTrainingSAE(cfg)
     sample = torch.from_numpy(rows[:20_000].astype(np.float32))
-    sae.b_dec.data = (sample.mean(0) * d**0.5 / sample.norm(dim=1).mean()).to(sae.b_dec)  # in the units of scaled states
+    sae.b_dec.data = (sample.mean(0) * d**0.5 / sample.norm(dim=1).mean()).to(
+        sae.b_dec
+    )  # in the units of scaled states
     trainer = SAETrainerConfig(
-        total_training_samples=steps * s["batch"], train_batch_size_samples=s["batch"], lr=s["lr"], lr_end=s["lr"] / 100, lr_scheduler_name="constant",
-        lr_warm_up_steps=min(100, steps // 4), lr_decay_steps=steps // 4, device=s["device"], dead_feature_window=s["dead_window"], autocast=False, n_checkpoints=0,
-        feature_sampling_window=max(50, steps // 4), n_batches_for_norm_estimate=20, save_final_checkpoint=False, logger=LoggingConfig(log_to_wandb=False))
+        total_training_samples=steps * s["batch"],
+        train_batch_size_samples=s["batch"],
+        lr=s["lr"],
+        lr_end=s["lr"] / 100,
+        lr_scheduler_name="constant",
+        lr_warm_up_steps=min(100, steps // 4),
+        lr_decay_steps=steps // 4,
+        device=s["device"],
+        dead_feature_window=s["dead_window"],
+        autocast=False,
+        n_checkpoints=0,
+        feature_sampling_window=max(50, steps // 4),
+        n_batches_for_norm_estimate=20,
+        save_final_checkpoint=False,
+        logger=LoggingConfig(log_to_wandb=False),
+    )
     return sae, trainer
 
 # %% ../../nbs/making/01_train_suite.ipynb #a6362fd1
@@ -208,10 +262,19 @@ def quality(
     "How good an SAE is on held-out hidden states."
     sae, x = load_sae(folder), torch.from_numpy(rows.astype(np.float32))
     active = torch.cat([sae.encode(part) > 0 for part in x.split(2000)])
-    error, total = ((torch.cat([sae.reconstruct(part) for part in x.split(2000)]) - x).double().var(0), x.double().var(0))
+    error, total = (
+        (torch.cat([sae.reconstruct(part) for part in x.split(2000)]) - x).double().var(0),
+        x.double().var(0),
+    )
     others = torch.arange(x.shape[1]) != total.argmax()
-    return dict(L0=active.sum(1).double().mean().item(), explained_variance=1 - (error.sum() / total.sum()).item(), dead=int((~active.any(0)).sum()),
-                largest_dimension=(total.max() / total.sum()).item(), explained_in_others=1 - (error[others].sum() / total[others].sum()).item(), tokens=len(x))
+    return dict(
+        L0=active.sum(1).double().mean().item(),
+        explained_variance=1 - (error.sum() / total.sum()).item(),
+        dead=int((~active.any(0)).sum()),
+        largest_dimension=(total.max() / total.sum()).item(),
+        explained_in_others=1 - (error[others].sum() / total[others].sum()).item(),
+        tokens=len(x),
+    )
 
 # %% ../../nbs/making/01_train_suite.ipynb #37a40a0d
 def shown(progress: bool) -> ExitStack:
@@ -259,20 +322,42 @@ def train_sae(
     from sae_lens import SAETrainer
 
     folder, made = Path(folder), states.record["settings"]
-    settings = dict(layer=layer, l0_coefficient=l0_coefficient, d_sae=d_sae, samples=samples, batch=batch, lr=lr, seed=seed,
-                    dead_window=dead_window, held_out=held_out, dataset=dataset, model=made["model"], tokens=made["tokens"], context=made["shape"][1], rows=states.rows)
+    settings = dict(
+        layer=layer,
+        l0_coefficient=l0_coefficient,
+        d_sae=d_sae,
+        samples=samples,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+        dead_window=dead_window,
+        held_out=held_out,
+        dataset=dataset,
+        model=made["model"],
+        tokens=made["tokens"],
+        context=made["shape"][1],
+        rows=states.rows,
+    )
     if d_sae < 1 or batch < 1 or not 0 < held_out < 1:
-        raise UsageError(f"d_sae={d_sae}, batch={batch}, held_out={held_out}: at least one latent and one state in a batch, and a share between 0 and 1")
-    settings = json.loads(json.dumps(settings, default=lambda v: v.item()))  # numbers of NumPy would fail when it is written
+        raise UsageError(
+            f"d_sae={d_sae}, batch={batch}, held_out={held_out}: at least one latent and one state in a batch, and a share between 0 and 1"
+        )
+    settings = json.loads(
+        json.dumps(settings, default=lambda v: v.item())
+    )  # numbers of NumPy would fail when it is written
     if (done := folder / "training.json").exists():
         return finished(read_json(done), settings, folder)
     rows, unseen = split_rows(states, layer, held_out)
     if len(rows) < 2 * batch or len(unseen) < 2 or samples < 4 * batch:
-        raise ValueError(f"{len(rows):,} hidden states to train on, {len(unseen):,} held out, {samples:,} samples: batches of {batch:,} need twice as many states "
-                         "and four times as many samples; give more text or take smaller batches")
+        raise ValueError(
+            f"{len(rows):,} hidden states to train on, {len(unseen):,} held out, {samples:,} samples: batches of {batch:,} need twice as many states "
+            "and four times as many samples; give more text or take smaller batches"
+        )
     sae, trainer = sae_config(rows, {**settings, "device": device or ("cuda" if torch.cuda.is_available() else "cpu")})
     with shown(progress), tempfile.TemporaryDirectory() as tmp:
-        SAETrainer(cfg=trainer, sae=sae, data_provider=batches(rows, batch, seed)).fit().to("cpu").save_inference_model(tmp)
+        SAETrainer(cfg=trainer, sae=sae, data_provider=batches(rows, batch, seed)).fit().to("cpu").save_inference_model(
+            tmp
+        )
         for name in ("sae_weights.safetensors", "cfg.json"):
             with atomic(folder / name) as part:
                 shutil.copy(Path(tmp) / name, part)
@@ -284,7 +369,10 @@ def training_table(
 ) -> "pd.DataFrame":  # a row for each SAE: layer, seed, coefficient, samples, L0, explained variance, dead latents
     "How the SAEs of a suite were trained, and how good they are on hidden states held out. Raises UsageError if there are none."
     import pandas as pd
-    records = {p.parent.relative_to(folder).as_posix(): read_json(p) for p in sorted(Path(folder).rglob("training.json"))}
+
+    records = {
+        p.parent.relative_to(folder).as_posix(): read_json(p) for p in sorted(Path(folder).rglob("training.json"))
+    }
     if not records:
         raise UsageError(f"{folder} holds no training.json: no SAE was trained there, or not by `train_sae`")
     shown = ("layer", "l0_coefficient", "seed", "d_sae", "samples", "rows")
@@ -310,5 +398,7 @@ def train_suite(
     states = cache_states(lm, packed, layers, folder / "states", progress=settings.get("progress", True))
     for k, (name, price) in enumerate(l0_coefficients.items() if several else [("", l0_coefficients)]):
         for layer in states.layers:
-            train_sae(states, layer, folder / f"layer_{layer}" / name, l0_coefficient=price, seed=100 * k + layer, **settings)
+            train_sae(
+                states, layer, folder / f"layer_{layer}" / name, l0_coefficient=price, seed=100 * k + layer, **settings
+            )
     return training_table(folder)

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..lap.metric import pair_cost, random_pair_cost
-from ..saes.gauge import absorb_b_dec, common_gauge, fold as fold_by
 from ..ground import check_finite
+from ..lap.metric import pair_cost, random_pair_cost
+from ..saes.gauge import absorb_b_dec, common_gauge
+from ..saes.gauge import fold as fold_by
 from ..saes.sae import SAE
 
 # %% ../../nbs/matching/02_descriptors.ipynb #1b0b4837
@@ -37,9 +38,13 @@ def block_weights(
     if isinstance(weights, str):
         weights = dict.fromkeys(BLOCKS, 1.0) if weights == "all" else {weights: 1.0}
     if not isinstance(weights, dict) or not weights or any(name not in BLOCKS for name in weights):
-        raise ValueError(f"weights must be 'all', one of {', '.join(BLOCKS)}, or a dictionary of those; got {weights!r}")
+        raise ValueError(
+            f"weights must be 'all', one of {', '.join(BLOCKS)}, or a dictionary of those; got {weights!r}"
+        )
     if any(not (isinstance(w, (int, float)) and 0 < w < float("inf")) for w in weights.values()):
-        raise ValueError(f"the weight of a block must be positive and finite, got {weights!r}; leave a block out instead of giving it 0")
+        raise ValueError(
+            f"the weight of a block must be positive and finite, got {weights!r}; leave a block out instead of giving it 0"
+        )
     return weights
 
 # %% ../../nbs/matching/02_descriptors.ipynb #20af577f
@@ -51,7 +56,8 @@ def descriptors(
     b: SAE,
     *,
     weights: str | dict = "all",  # blocks: "all", "encoder", "decoder", "bias", or {block: weight}
-    fold: bool | str = True,  # measure latents in units of their thresholds first (eq. 4), or by another gauge (see saes/06_gauge)
+    fold: bool
+    | str = True,  # measure latents in units of their thresholds first (eq. 4), or by another gauge (see saes/06_gauge)
     metric: str = "sqeuclidean",  # or "cosine": rows of length 1
     balance: str = "sum",  # plain sum (eq. 3), or unit-free: "entry" or "block" (see matching/02_descriptors)
 ) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m D"]]:
@@ -83,27 +89,48 @@ def check_pair(a: SAE, b: SAE, weights: str | dict = "all"):
     "Raise TypeError or ValueError unless the chosen blocks of the two SAEs live in one space."
     for name, s in (("A", a), ("B", b)):
         if not isinstance(s, SAE):
-            raise TypeError(f"{name} must be a saematch SAE, it is {type(s).__name__}; use load_sae, or SAE.from_saelens for a SAELens object")
+            raise TypeError(
+                f"{name} must be a saematch SAE, it is {type(s).__name__}; use load_sae, or SAE.from_saelens for a SAELens object"
+            )
     chosen = block_weights(weights)
     if a.d_model != b.d_model and ("encoder" in chosen or not (a.transcoder or b.transcoder)):
-        raise ValueError(f"the SAEs read hidden states of different width: d_model is {a.d_model} in A and {b.d_model} in B, so no weight of one can be compared "
-                         "with a weight of the other; are they of the same model? If you know a linear map between the two spaces, use transport")
+        raise ValueError(
+            f"the SAEs read hidden states of different width: d_model is {a.d_model} in A and {b.d_model} in B, so no weight of one can be compared "
+            "with a weight of the other; are they of the same model? If you know a linear map between the two spaces, use transport"
+        )
     if a.d_out != b.d_out and "decoder" in chosen:
-        raise ValueError(f"A writes vectors of {a.d_out} dimensions and B of {b.d_out}: decoders cannot be compared, use weights='encoder'")
+        raise ValueError(
+            f"A writes vectors of {a.d_out} dimensions and B of {b.d_out}: decoders cannot be compared, use weights='encoder'"
+        )
     if a.transcoder != b.transcoder and len(chosen) > 1:
-        raise ValueError("one is a transcoder (it reads one place of the model and writes another), the other an SAE: compare them on the side that they share, weights='encoder' or 'decoder'")
+        raise ValueError(
+            "one is a transcoder (it reads one place of the model and writes another), the other an SAE: compare them on the side that they share, weights='encoder' or 'decoder'"
+        )
     if any(s.activation == "other" for s in (a, b)) and set(chosen) != {"decoder"}:
-        raise ValueError(f"{' and '.join(dict.fromkeys(s.info.get('architecture', 'other') for s in (a, b) if s.activation == 'other'))} SAEs have no encoder per latent: match their decoders, weights='decoder'")
+        raise ValueError(
+            f"{' and '.join(dict.fromkeys(s.info.get('architecture', 'other') for s in (a, b) if s.activation == 'other'))} SAEs have no encoder per latent: match their decoders, weights='decoder'"
+        )
 
 
 def check_lengths(a: SAE, b: SAE, weights: str | dict, gauge: str, metric: str):
     "Warn if the SAEs normalise hidden states differently and the lengths of their vectors would count all the same."
     chosen = set(block_weights(weights))
-    no_lengths = ("bias" not in chosen and gauge in ("decoder", "encoder")) or (chosen == {"bias"} and gauge == "threshold") or (len(chosen) == 1 and metric == "cosine")
+    no_lengths = (
+        ("bias" not in chosen and gauge in ("decoder", "encoder"))
+        or (chosen == {"bias"} and gauge == "threshold")
+        or (len(chosen) == 1 and metric == "cosine")
+    )
     if a.normalize != b.normalize and not no_lengths:
-        reads = [f"{name} reads hidden states " + ("as they are" if s.normalize == "none" else f"normalised by {s.normalize}") for name, s in (("A", a), ("B", b))]
-        warnings.warn(f"{' and '.join(reads)}: they measure lengths in different units, and this cost compares lengths. Compare what has no such unit: the encoder or the "
-                      "decoder with metric='cosine', or both, weights={'encoder': 1, 'decoder': 1} with fold='decoder'", stacklevel=4)
+        reads = [
+            f"{name} reads hidden states "
+            + ("as they are" if s.normalize == "none" else f"normalised by {s.normalize}")
+            for name, s in (("A", a), ("B", b))
+        ]
+        warnings.warn(
+            f"{' and '.join(reads)}: they measure lengths in different units, and this cost compares lengths. Compare what has no such unit: the encoder or the "
+            "decoder with metric='cosine', or both, weights={'encoder': 1, 'decoder': 1} with fold='decoder'",
+            stacklevel=4,
+        )
 
 # %% ../../nbs/matching/02_descriptors.ipynb #548de38f
 def gauge_of(fold: bool | str, a: SAE, b: SAE) -> str:
@@ -122,9 +149,14 @@ def transport(
 ) -> SAE:  # the SAE that reads and writes the other space
     "An SAE carried to another space by a linear map that you know (a fitted map between two models' hidden states, say)."
     if to.dim() != 2 or len(to) != sae.d_model or sae.transcoder:
-        raise ValueError(f"the map must be [{sae.d_model}, d_new] and the SAE no transcoder; got {list(to.shape)}" + " and a transcoder" * sae.transcoder)
+        raise ValueError(
+            f"the map must be [{sae.d_model}, d_new] and the SAE no transcoder; got {list(to.shape)}"
+            + " and a transcoder" * sae.transcoder
+        )
     if sae.normalize != "none":
-        raise ValueError(f"this SAE normalises hidden states ({sae.normalize}), and a linear map changes their mean and length: it cannot be carried exactly")
+        raise ValueError(
+            f"this SAE normalises hidden states ({sae.normalize}), and a linear map changes their mean and length: it cannot be carried exactly"
+        )
     to = to.to(sae.W_dec)
     return replace(sae, W_enc=torch.linalg.pinv(to) @ sae.W_enc, W_dec=sae.W_dec @ to, b_dec=sae.b_dec @ to)
 

@@ -19,11 +19,12 @@ from jaxtyping import Float, Int64
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from ..ground import UsageError, atomic, check_target, read_safetensors
 from ..lap.assign import Assignment, assign, inverted, pair_costs
 from ..lap.metric import cost_matrix
 from .descriptors import descriptors, gauge_of
-from ..saes.health import dead as dead_latents, remarks
-from ..ground import UsageError, atomic, check_target, read_safetensors
+from ..saes.health import dead as dead_latents
+from ..saes.health import remarks
 from ..saes.sae import SAE
 
 # %% ../../nbs/matching/04_match.ipynb #fa04f3e4
@@ -101,6 +102,7 @@ class Match:
 
     Raises ValueError if two latents of A share one of B, or an index is outside B.
     """
+
     index: Int64[Tensor, " n"]
     d_b: int  # latents of B
     cost: Float[Tensor, " n"]  # squared distance of each pair, NaN where unmatched or unknown
@@ -111,9 +113,13 @@ class Match:
     def __post_init__(self):
         check_index(self.index, self.d_b)
         if self.cost.shape != self.index.shape:
-            raise ValueError(f"cost must have one value per latent of A, {list(self.index.shape)}, it has {list(self.cost.shape)}")
+            raise ValueError(
+                f"cost must have one value per latent of A, {list(self.index.shape)}, it has {list(self.cost.shape)}"
+            )
 
-    def __len__(self): return len(self.index)
+    def __len__(self):
+        return len(self.index)
+
     matched = property(lambda self: self.index >= 0, doc="bool [n]: which latents of A are matched")
     objective = property(lambda self: float(self.cost[self.matched].sum()), doc="sum of the pair costs (eq. 3)")
 
@@ -125,10 +131,14 @@ def check_index(index: Tensor, d_b: int):
     used = index[index >= 0]
     if (index < -1).any() or (used >= d_b).any():
         bad = int(((index < -1) | (index >= d_b)).nonzero()[0])
-        raise ValueError(f"latent {bad} is matched to {int(index[bad])}; B has latents 0..{d_b - 1}, and -1 says unmatched")
+        raise ValueError(
+            f"latent {bad} is matched to {int(index[bad])}; B has latents 0..{d_b - 1}, and -1 says unmatched"
+        )
     if used.unique().numel() < used.numel():
         twice = int(used[(used.bincount()[used] > 1)][0])
-        raise ValueError(f"latent {twice} of B is matched to {(index == twice).nonzero()[:, 0].tolist()[:3]} of A; a match is one-to-one")
+        raise ValueError(
+            f"latent {twice} of B is matched to {(index == twice).nonzero()[:, 0].tolist()[:3]} of A; a match is one-to-one"
+        )
 
 # %% ../../nbs/matching/04_match.ipynb #1781c0c8
 def match(
@@ -155,19 +165,32 @@ def match(
     """
     check_method(method, reject, time_limit)
     if not isinstance(fold, (bool, str)):
-        raise TypeError(f"fold must be True, False or the name of a gauge, not {type(fold).__name__}; for units of your own: match(fold(a, units), fold(b, units), fold=False)")
+        raise TypeError(
+            f"fold must be True, False or the name of a gauge, not {type(fold).__name__}; for units of your own: match(fold(a, units), fold(b, units), fold=False)"
+        )
     options, proof = dict(weights=weights, fold=fold, metric=metric, balance=balance), None
     rows, columns = candidates(a, b, dead, norm)
-    X, Y = descriptors(a.select(rows) if len(rows) < a.d_sae else a, b.select(columns) if len(columns) < b.d_sae else b, **options)
+    X, Y = descriptors(
+        a.select(rows) if len(rows) < a.d_sae else a, b.select(columns) if len(columns) < b.d_sae else b, **options
+    )
     X, Y = (Z if device is None else Z.to(device) for Z in (X, Y))
     how = "unsigned" if "abstopk" in (a.activation, b.activation) else "sqeuclidean"
     if method == "exact":
         proof = on_cpu(assign(X, Y, metric=how, reject=reject, time_limit=time_limit, progress=progress))
         found = proof.index
     else:
-        found = BLIND[method](len(X), len(Y), seed) if method in BLIND else METHODS[method](cost_matrix(X, Y, unsigned=how == "unsigned"))
-    options |= dict(gauge=gauge_of(fold, a, b), method=method, seed=seed) | (dict(excluded=[a.d_sae - len(rows), b.d_sae - len(columns)]) if dead == "exclude" else {})
-    names = {side: {k: s.info[k] for k in ("layer", "hook_name", "model_name", "source") if k in s.info} for side, s in (("a", a), ("b", b))}
+        found = (
+            BLIND[method](len(X), len(Y), seed)
+            if method in BLIND
+            else METHODS[method](cost_matrix(X, Y, unsigned=how == "unsigned"))
+        )
+    options |= dict(gauge=gauge_of(fold, a, b), method=method, seed=seed) | (
+        dict(excluded=[a.d_sae - len(rows), b.d_sae - len(columns)]) if dead == "exclude" else {}
+    )
+    names = {
+        side: {k: s.info[k] for k in ("layer", "hook_name", "model_name", "source") if k in s.info}
+        for side, s in (("a", a), ("b", b))
+    }
     index, cost, sign = in_full(X, Y, found, rows, columns, a.d_sae, how)
     return Match(index, b.d_sae, cost, dict(options, **names), proof, sign)
 
@@ -194,10 +217,15 @@ def candidates(a: SAE, b: SAE, dead: str, norm: float | None) -> tuple[Int64[Ten
     if dead == "exclude":
         gone = [dead_latents(s, norm).cpu() for s in (a, b)]
         if any(g.all() for g in gone):
-            raise ValueError(f"every latent of {'A' if gone[0].all() else 'B'} is dead by its weights, so there is nothing to match")
+            raise ValueError(
+                f"every latent of {'A' if gone[0].all() else 'B'} is dead by its weights, so there is nothing to match"
+            )
         return tuple((~g).nonzero()[:, 0] for g in gone)
     if says := ", ".join(f"{said} in {side}" for side, s in zip("AB", (a, b)) if (said := remarks(s, norm))):
-        warnings.warn(f"by their weights alone there are {says}; they are matched like all others. Leave the dead ones out with dead='exclude'", stacklevel=3)
+        warnings.warn(
+            f"by their weights alone there are {says}; they are matched like all others. Leave the dead ones out with dead='exclude'",
+            stacklevel=3,
+        )
     return everything(a), everything(b)
 
 
@@ -239,7 +267,11 @@ def inverse(self: Match) -> Match:
     cost[self.index[at]] = self.cost[at]
     info = {**self.info, **{k: v for k, v in (("a", self.info.get("b")), ("b", self.info.get("a"))) if v is not None}}
     info |= {"excluded": self.info["excluded"][::-1]} if "excluded" in self.info else {}
-    sign = None if self.sign is None else torch.ones(self.d_b, dtype=torch.float64).index_put((self.index[at],), self.sign[at])
+    sign = (
+        None
+        if self.sign is None
+        else torch.ones(self.d_b, dtype=torch.float64).index_put((self.index[at],), self.sign[at])
+    )
     return Match(back, len(self.index), cost, info, self.proof and self.proof.inverse(), sign)
 
 # %% ../../nbs/matching/04_match.ipynb #5aefa5a2
@@ -250,8 +282,10 @@ def compose(
 ) -> Match:  # A to the last; costs unknown (NaN)
     "First `ab`, then `bc`, ...: index bc[ab], -1 absorbing. Raises ValueError if the widths do not fit."
     if ab.d_b != len(bc.index):
-        raise ValueError(f"cannot compose: the first match leads to {ab.d_b} latents, the second starts from {len(bc.index)}. "
-                         "compose(ab, bc) takes them in the order they are walked")
+        raise ValueError(
+            f"cannot compose: the first match leads to {ab.d_b} latents, the second starts from {len(bc.index)}. "
+            "compose(ab, bc) takes them in the order they are walked"
+        )
     index = torch.where(ab.matched, bc.index[ab.index.clamp(min=0)], -1)
     steps = [*ab.info.get("composed", [ab.info]), *bc.info.get("composed", [bc.info])]
     info = dict(composed=steps, **{k: m.info[k] for k, m in (("a", ab), ("b", bc)) if k in m.info})
@@ -267,7 +301,9 @@ def frame(self: Match) -> "pd.DataFrame":  # one row for each latent of A
     import pandas as pd
 
     cost = pd.Series(self.cost.numpy())
-    return pd.DataFrame(dict(latent_a=range(len(self)), latent_b=self.index.numpy(), cost=cost, rank=cost.rank(method="first") - 1))
+    return pd.DataFrame(
+        dict(latent_a=range(len(self)), latent_b=self.index.numpy(), cost=cost, rank=cost.rank(method="first") - 1)
+    )
 
 
 @patch
@@ -276,7 +312,10 @@ def save(self: Match, path: str | Path):
     if Path(path).suffix != ".safetensors":
         raise UsageError(f"{path}: a match is saved as a .safetensors file")
     check_target(Path(path), "saematch.match")
-    tensors, meta = dict(index=self.index, cost=self.cost), dict(format="saematch.match/1", d_b=str(self.d_b), info=json.dumps(dict(self.info)))
+    tensors, meta = (
+        dict(index=self.index, cost=self.cost),
+        dict(format="saematch.match/1", d_b=str(self.d_b), info=json.dumps(dict(self.info))),
+    )
     tensors |= {} if self.sign is None else dict(sign=self.sign)
     if self.proof:
         claims = {k: getattr(self.proof, k) for k in CLAIMS}
@@ -296,8 +335,14 @@ def load(cls: Match, path: str | Path) -> Match:
     if meta.get("format") != "saematch.match/1":
         raise ValueError(f"{path} is a safetensors file, but not a match written by saematch")
     try:
-        proof = Assignment(tensors.get("found", tensors["index"]), tensors["u"], tensors["v"], **json.loads(meta["proof"])) if "proof" in meta else None
-        return Match(tensors["index"], int(meta["d_b"]), tensors["cost"], json.loads(meta["info"]), proof, tensors.get("sign"))
+        proof = (
+            Assignment(tensors.get("found", tensors["index"]), tensors["u"], tensors["v"], **json.loads(meta["proof"]))
+            if "proof" in meta
+            else None
+        )
+        return Match(
+            tensors["index"], int(meta["d_b"]), tensors["cost"], json.loads(meta["info"]), proof, tensors.get("sign")
+        )
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError(f"{path} says it is a match but is damaged ({type(e).__name__}: {e})") from e
 
@@ -305,17 +350,42 @@ def load(cls: Match, path: str | Path) -> Match:
 @patch
 def __repr__(self: Match):
     how = self.info.get("method", "composed" if "composed" in self.info else "given")
-    return f"Match({int(self.matched.sum())} of {len(self)} latents to {self.d_b}, {how}, objective={self.objective:.6g})"
+    return (
+        f"Match({int(self.matched.sum())} of {len(self)} latents to {self.d_b}, {how}, objective={self.objective:.6g})"
+    )
 
 
 @patch
 def _repr_markdown_(self: Match):
     "What was matched, how, and what the pairs cost."
-    name = lambda side: (lambda s: f"layer {s['layer']}" if "layer" in s else s.get("source", side))(self.info.get(side, {}))
+    name = lambda side: (lambda s: f"layer {s['layer']}" if "layer" in s else s.get("source", side))(
+        self.info.get(side, {})
+    )
     known = self.cost[self.cost.isfinite()]
-    spread = " / ".join(f"{q:.3g}" for q in known.quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=known.dtype)).tolist()) if len(known) else "unknown"
-    rows = [("latents", f"{int(self.matched.sum()):,} of {len(self):,} matched to {self.d_b:,}"),
-            ("how", ", ".join(f"{k} {self.info[k]}" for k in ("method", "weights", "fold", "gauge", "metric", "balance") if k in self.info and not (k == "gauge" and self.info[k] == "threshold")) or "composed"),
-            ("sum of costs", f"{self.objective:.6g}" if len(known) else "unknown"),
-            *([("proof", f"{self.proof.status}, gap {self.proof.relative_gap:.1e} of what chance loses")] if self.proof else []), ("pair cost, min / quartiles / max", spread)]
+    spread = (
+        " / ".join(
+            f"{q:.3g}" for q in known.quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=known.dtype)).tolist()
+        )
+        if len(known)
+        else "unknown"
+    )
+    rows = [
+        ("latents", f"{int(self.matched.sum()):,} of {len(self):,} matched to {self.d_b:,}"),
+        (
+            "how",
+            ", ".join(
+                f"{k} {self.info[k]}"
+                for k in ("method", "weights", "fold", "gauge", "metric", "balance")
+                if k in self.info and not (k == "gauge" and self.info[k] == "threshold")
+            )
+            or "composed",
+        ),
+        ("sum of costs", f"{self.objective:.6g}" if len(known) else "unknown"),
+        *(
+            [("proof", f"{self.proof.status}, gap {self.proof.relative_gap:.1e} of what chance loses")]
+            if self.proof
+            else []
+        ),
+        ("pair cost, min / quartiles / max", spread),
+    ]
     return "\n".join([f"| {name('a')} | to {name('b')} |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows)])

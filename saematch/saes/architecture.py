@@ -41,7 +41,9 @@ def unit_decoder(t: Mapping, cfg: Mapping) -> dict:
     if not cfg.get("rescale_acts_by_decoder_norm"):
         return {}
     norm = t["W_dec"].norm(dim=1)
-    return dict(W_enc=t["W_enc"] * norm, b_enc=t["b_enc"] * norm, W_dec=t["W_dec"] / torch.where(norm > 0, norm, 1)[:, None])
+    return dict(
+        W_enc=t["W_enc"] * norm, b_enc=t["b_enc"] * norm, W_dec=t["W_dec"] / torch.where(norm > 0, norm, 1)[:, None]
+    )
 
 
 def topk(t: Mapping, cfg: Mapping) -> dict:
@@ -53,24 +55,39 @@ def batchtopk(t: Mapping, cfg: Mapping) -> dict:
     "A training checkpoint: one threshold for all latents (sae_lens/saes/batchtopk_sae.py)."
     if t["topk_threshold"].numel() != 1:
         raise ValueError(f"topk_threshold must be one number, it has shape {list(t['topk_threshold'].shape)}")
-    return dict(unit_decoder(t, cfg), threshold=torch.ones_like(t["b_enc"]) * t["topk_threshold"].to(t["b_enc"]).clamp(min=0))
+    return dict(
+        unit_decoder(t, cfg), threshold=torch.ones_like(t["b_enc"]) * t["topk_threshold"].to(t["b_enc"]).clamp(min=0)
+    )
 
 # %% ../../nbs/saes/03_architecture.ipynb #5e364ccf
 def matching_pursuit(t: Mapping, cfg: Mapping) -> dict:
     "The decoder; the encoder is its transpose. b_dec counts only if it is subtracted first (sae_lens/saes/matching_pursuit_sae.py)."
     zero = t["W_dec"].new_zeros(len(t["W_dec"]))
-    return dict(W_enc=t["W_dec"].T, b_enc=zero, threshold=zero, b_dec=t["b_dec"] * bool(cfg.get("apply_b_dec_to_input")))
+    return dict(
+        W_enc=t["W_dec"].T, b_enc=zero, threshold=zero, b_dec=t["b_dec"] * bool(cfg.get("apply_b_dec_to_input"))
+    )
 
 
 def temporal(t: Mapping, cfg: Mapping) -> dict:
     "The decoder, in units of the hidden state (sae_lens/saes/temporal_sae.py)."
-    scale = cfg.get("activation_normalization_factor", 1.0) if cfg.get("normalize_activations") == "constant_scalar_rescale" else 1.0
+    scale = (
+        cfg.get("activation_normalization_factor", 1.0)
+        if cfg.get("normalize_activations") == "constant_scalar_rescale"
+        else 1.0
+    )
     zero = t["W_dec"].new_zeros(len(t["W_dec"]))
-    return dict(W_enc=t.get("W_enc", t["W_dec"].T), b_enc=zero, threshold=zero, W_dec=t["W_dec"] / scale, b_dec=t["b_dec"] / scale)
+    return dict(
+        W_enc=t.get("W_enc", t["W_dec"].T),
+        b_enc=zero,
+        threshold=zero,
+        W_dec=t["W_dec"] / scale,
+        b_dec=t["b_dec"] / scale,
+    )
 
 # %% ../../nbs/saes/03_architecture.ipynb #ef00d36d
 class Architecture(NamedTuple):
     "How SAELens' tensors of one architecture become an `SAE`."
+
     needs: str  # names of tensors
     read: Callable  # (tensors, configuration) -> parameters and settings of an SAE that differ from the tensors
     unit: str  # what plays the threshold's part
@@ -102,7 +119,10 @@ def modern(cfg: Mapping) -> dict:
     cfg = {**cfg, "architecture": cfg.get("architecture") or "standard"}
     if not isinstance(cfg["architecture"], str) or cfg["architecture"] not in ARCHITECTURES:
         raise ValueError(f"architecture {cfg['architecture']!r} is not supported, only {', '.join(ARCHITECTURES)}")
-    activation, kwargs = cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu", cfg.get("activation_fn_kwargs") or {}
+    activation, kwargs = (
+        cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu",
+        cfg.get("activation_fn_kwargs") or {},
+    )
     if activation == "topk" and cfg["architecture"] in ("standard", "topk"):
         cfg.update(architecture="topk", k=cfg.get("k") or kwargs.get("k"))
     elif activation != "relu" and not (activation == "topk" and "topk" in cfg["architecture"]):
@@ -123,8 +143,10 @@ def check_config(cfg: Mapping):
         raise ValueError(f"metadata must be an object, it is a {type(cfg['metadata']).__name__}")
     norm = cfg["normalize_activations"]
     if norm not in NORMALIZE and not (norm == "constant_scalar_rescale" and cfg["architecture"] == "temporal"):
-        raise ValueError(f"normalize_activations is {norm!r}, a scale of the hidden states that was never folded into the weights, so the weights alone are not the SAE; "
-                         "with SAELens, fold it (sae.fold_activation_norm_scaling_factor, sae.fold_activation_whitening) and save the SAE again")
+        raise ValueError(
+            f"normalize_activations is {norm!r}, a scale of the hidden states that was never folded into the weights, so the weights alone are not the SAE; "
+            "with SAELens, fold it (sae.fold_activation_norm_scaling_factor, sae.fold_activation_whitening) and save the SAE again"
+        )
     if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):
         raise ValueError(f"reshape_activations is {shape!r}, which saematch does not know")
 
@@ -147,7 +169,11 @@ def from_tensors(
     how, given, wide = ARCHITECTURES[cfg["architecture"]], dict(tensors), torch.promote_types(dtype, torch.float32)
     factor = next((given.pop(k) for k in ("scaling_factor", "finetuning_scaling_factor") if k in given), None)
     check_names(given, cfg["architecture"], source)
-    t = {k: p.to(device, wide) if p.is_floating_point() else p for k, p in given.items() if k in [*how.needs.split(), "W_enc"]}
+    t = {
+        k: p.to(device, wide) if p.is_floating_point() else p
+        for k, p in given.items()
+        if k in [*how.needs.split(), "W_enc"]
+    }
     try:
         for name in (k for k, p in t.items() if p.dim() < 2 and p.is_floating_point()):
             check_finite(name, t[name])  # before anything is computed: exp(-inf) and max(-inf, 0) would look sound
@@ -157,10 +183,21 @@ def from_tensors(
         raise ValueError(f"{source}: the tensors do not fit together ({e}); found {found(given)}") from None
     except ValueError as e:
         raise ValueError(f"{source}: {e}") from None
-    params = {k: read[k].to(dtype) if read[k].is_floating_point() else read[k] for k in (*FIVE.split(), "W_skip") if k in read}
+    params = {
+        k: read[k].to(dtype) if read[k].is_floating_point() else read[k] for k in (*FIVE.split(), "W_skip") if k in read
+    }
     norm = cfg["normalize_activations"] if cfg["normalize_activations"] in NORMALIZE else "none"
     info = {"source": source, "architecture": cfg["architecture"], **{k: v for k, v in info.items() if v is not None}}
-    return made(source, **params, apply_b_dec_to_input=cfg["apply_b_dec_to_input"], info=info, activation=how.rule, k=read.get("k"), normalize=norm, transcoder=how.transcoder)
+    return made(
+        source,
+        **params,
+        apply_b_dec_to_input=cfg["apply_b_dec_to_input"],
+        info=info,
+        activation=how.rule,
+        k=read.get("k"),
+        normalize=norm,
+        transcoder=how.transcoder,
+    )
 
 # %% ../../nbs/saes/03_architecture.ipynb #0e291617
 def finetuned(W_dec: Tensor, factor: Tensor | None, cfg: Mapping) -> Tensor:
@@ -168,10 +205,14 @@ def finetuned(W_dec: Tensor, factor: Tensor | None, cfg: Mapping) -> Tensor:
     if factor is None or (factor == 1).all():
         return W_dec
     if list(factor.shape) != [len(W_dec)]:
-        raise ValueError(f"scaling_factor must have shape {[len(W_dec)]}, one factor for each latent, it has {list(factor.shape)}")
+        raise ValueError(
+            f"scaling_factor must have shape {[len(W_dec)]}, one factor for each latent, it has {list(factor.shape)}"
+        )
     if not cfg.get("finetuning_scaling_factor"):
-        raise ValueError("the file holds a scaling_factor other than 1, and the configuration does not say that it is in use (finetuning_scaling_factor), so it is "
-                         "not known what this SAE computes; set finetuning_scaling_factor in cfg.json to true, or remove the tensor, whichever is right")
+        raise ValueError(
+            "the file holds a scaling_factor other than 1, and the configuration does not say that it is in use (finetuning_scaling_factor), so it is "
+            "not known what this SAE computes; set finetuning_scaling_factor in cfg.json to true, or remove the tensor, whichever is right"
+        )
     return W_dec * factor.to(W_dec)[:, None]
 
 
@@ -192,10 +233,15 @@ def check_names(tensors: Mapping, architecture: str, source: str):
     "Raise ValueError unless the tensors are those of the architecture."
     how = ARCHITECTURES[architecture]
     needs, ignores = how.needs.split(), tuple(how.ignores.split())
-    missing, extra = [k for k in needs if k not in tensors], [k for k in sorted(tensors) if k not in needs and not (ignores and k.startswith(ignores))]
+    missing, extra = (
+        [k for k in needs if k not in tensors],
+        [k for k in sorted(tensors) if k not in needs and not (ignores and k.startswith(ignores))],
+    )
     if missing or extra:
         says = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(extra)}"] * bool(extra)
-        raise ValueError(f"{source}: a {architecture} SAE has exactly the tensors {', '.join(needs)}; {'; '.join(says)} (found: {found(tensors)})")
+        raise ValueError(
+            f"{source}: a {architecture} SAE has exactly the tensors {', '.join(needs)}; {'; '.join(says)} (found: {found(tensors)})"
+        )
 
 # %% ../../nbs/saes/03_architecture.ipynb #c6034446
 def crosscoder(
@@ -208,17 +254,40 @@ def crosscoder(
 ) -> dict:  # layer -> SAE, all with the same latents
     "A crosscoder or cross-layer transcoder as a family of layers. Raises ValueError for missing tensors and shapes that do not fit."
     if isinstance(layers, int) or len(set(layers)) < len(layers):
-        raise ValueError(f"{source}: layers are a list of different numbers, one for each layer written, not {layers!r}")
+        raise ValueError(
+            f"{source}: layers are a list of different numbers, one for each layer written, not {layers!r}"
+        )
     if missing := [k for k in ("W_enc", "b_enc", "W_dec", "b_dec") if k not in tensors]:
         raise ValueError(f"{source}: missing {', '.join(missing)} (found: {found(tensors)})")
     t = {k: p.to(device, dtype) for k, p in tensors.items() if k in ("W_enc", "b_enc", "W_dec", "b_dec")}
     n, L = t["b_enc"].numel(), len(layers)
-    W_enc = t["W_enc"] if t["W_enc"].dim() == 3 else torch.cat([t["W_enc"][None], t["W_enc"].new_zeros(L - 1, *t["W_enc"].shape)])
-    if t["W_dec"].dim() != 3 or t["W_dec"].shape[1] != L or len(W_enc) != L or tuple(t["b_dec"].shape) != (L, t["W_dec"].shape[2]):
-        raise ValueError(f"{source}: for {L} layers W_dec must be [d_sae, {L}, d_model], W_enc [{L}, d_model, d_sae] and b_dec [{L}, d_model]; found {found(tensors)}")
+    W_enc = (
+        t["W_enc"]
+        if t["W_enc"].dim() == 3
+        else torch.cat([t["W_enc"][None], t["W_enc"].new_zeros(L - 1, *t["W_enc"].shape)])
+    )
+    if (
+        t["W_dec"].dim() != 3
+        or t["W_dec"].shape[1] != L
+        or len(W_enc) != L
+        or tuple(t["b_dec"].shape) != (L, t["W_dec"].shape[2])
+    ):
+        raise ValueError(
+            f"{source}: for {L} layers W_dec must be [d_sae, {L}, d_model], W_enc [{L}, d_model, d_sae] and b_dec [{L}, d_model]; found {found(tensors)}"
+        )
     info = dict(architecture="crosscoder", source=source)
-    return {layer: SAE(W_enc[i], t["b_enc"], t["W_dec"][:, i].contiguous(), t["b_dec"][i], t["b_enc"].new_zeros(n), info=dict(info, layer=layer), activation="other")
-            for i, layer in enumerate(layers)}
+    return {
+        layer: SAE(
+            W_enc[i],
+            t["b_enc"],
+            t["W_dec"][:, i].contiguous(),
+            t["b_dec"][i],
+            t["b_enc"].new_zeros(n),
+            info=dict(info, layer=layer),
+            activation="other",
+        )
+        for i, layer in enumerate(layers)
+    }
 
 
 def presence(family: Mapping) -> Tensor:  # [d_sae, layers], rows sum to 1

@@ -26,7 +26,16 @@ import torch
 from fastcore.basics import patch
 from safetensors.torch import save as safetensors_bytes
 
-from ..ground import UnknownName, UsageError, atomic, check_target, read_json, read_safetensors, refuse_pickle, unknown
+from saematch.ground import (
+    UnknownName,
+    UsageError,
+    atomic,
+    check_target,
+    read_json,
+    read_safetensors,
+    refuse_pickle,
+    unknown,
+)
 from .architecture import check_names, crosscoder, from_tensors, made
 from .sae import SAE
 
@@ -87,7 +96,9 @@ def load_saelens_folder(path: str | Path, **kw) -> SAE:
     sae = from_tensors(tensors, source_name(path), cfg, **config_info(cfg), **kw)
     says = cfg.get("d_in"), cfg.get("d_sae"), cfg.get("d_out", sae.d_out)
     if says != (sae.d_model, sae.d_sae, sae.d_out):
-        raise ValueError(f"{path}: cfg.json says d_in={says[0]!r}, d_sae={says[1]!r}, d_out={says[2]!r}, the tensors say {sae.d_model}, {sae.d_sae}, {sae.d_out}")
+        raise ValueError(
+            f"{path}: cfg.json says d_in={says[0]!r}, d_sae={says[1]!r}, d_out={says[2]!r}, the tensors say {sae.d_model}, {sae.d_sae}, {sae.d_out}"
+        )
     return sae
 
 
@@ -104,8 +115,13 @@ def from_saelens(
     copy: bool = True,  # False shares tensors with the object
 ) -> SAE:
     "What a SAELens object computes, in its precision or in float32 if that is more. Raises ValueError like `from_tensors`."
-    cfg, dtype = {**obj.cfg.to_dict(), "architecture": obj.cfg.architecture()}, torch.promote_types(obj.W_dec.dtype, torch.float32)
-    tensors = {k: v.detach().to(dtype, copy=copy) if v.is_floating_point() else v.detach() for k, v in obj.state_dict().items()}
+    cfg, dtype = (
+        {**obj.cfg.to_dict(), "architecture": obj.cfg.architecture()},
+        torch.promote_types(obj.W_dec.dtype, torch.float32),
+    )
+    tensors = {
+        k: v.detach().to(dtype, copy=copy) if v.is_floating_point() else v.detach() for k, v in obj.state_dict().items()
+    }
     return from_tensors(tensors, source, cfg, dtype=dtype, device=obj.W_dec.device, **config_info(cfg))
 
 
@@ -117,15 +133,20 @@ def load_release(release: str, sae_id: str, dtype=torch.float32, device="cpu") -
     if release not in known and "/" not in release:
         raise unknown("release", release, known)
     from sae_lens import SAE as SAELensSAE
+
     try:
         obj = SAELensSAE.from_pretrained(release, sae_id, device=str(device))
     except (OSError, ConnectionError) as e:
-        raise OSError(f"cannot fetch {release}/{sae_id} from the Hugging Face hub ({type(e).__name__}: {e}). Without a network, "
-                      "copy the SAE's folder here and give its path instead") from e
+        raise OSError(
+            f"cannot fetch {release}/{sae_id} from the Hugging Face hub ({type(e).__name__}: {e}). Without a network, "
+            "copy the SAE's folder here and give its path instead"
+        ) from e
     except RuntimeError as e:  # tensors that do not fit SAELens' own idea of the architecture
         raise ValueError(f"{release}/{sae_id}: SAELens cannot read these files ({e})") from e
     sae = SAE.from_saelens(obj, f"{release}/{sae_id}", copy=False).to(dtype=dtype)
-    if release in known and known[release].neuronpedia_id.get(sae_id):  # SAELens loses it for configurations of version 6
+    if release in known and known[release].neuronpedia_id.get(
+        sae_id
+    ):  # SAELens loses it for configurations of version 6
         sae = replace(sae, info={**sae.info, "neuronpedia_id": known[release].neuronpedia_id[sae_id]})
     return sae
 
@@ -157,7 +178,12 @@ def save_sae(
         raise UsageError(f"{path}: an SAE is saved as a .safetensors file")
     check_target(path, "saematch.sae")
     settings = {k: v for k, v in sae.settings().items() if k != "apply_b_dec_to_input"}
-    meta = dict(format="saematch.sae/1", apply_b_dec_to_input=json.dumps(sae.apply_b_dec_to_input), settings=json.dumps(settings), info=json.dumps(dict(sae.info)))
+    meta = dict(
+        format="saematch.sae/1",
+        apply_b_dec_to_input=json.dumps(sae.apply_b_dec_to_input),
+        settings=json.dumps(settings),
+        info=json.dumps(dict(sae.info)),
+    )
     with atomic(path) as tmp:
         tmp.write_bytes(safetensors_bytes({k: p.contiguous().cpu() for k, p in sae.parameters().items()}, meta))
 
@@ -166,12 +192,20 @@ def load_saematch(path: str | Path, **kw) -> SAE:
     "An SAE that `save_sae` wrote."
     tensors, meta = read_safetensors(path, kw.get("device", "cpu"))
     if meta.get("format") != "saematch.sae/1":
-        raise ValueError(f"{path} is a safetensors file, but not an SAE written by saematch; for SAELens' layout give the folder "
-                         "that holds cfg.json and sae_weights.safetensors")
+        raise ValueError(
+            f"{path} is a safetensors file, but not an SAE written by saematch; for SAELens' layout give the folder "
+            "that holds cfg.json and sae_weights.safetensors"
+        )
     info = {**json.loads(meta.get("info", "{}")), "source": str(path)}
-    settings = dict(apply_b_dec_to_input=json.loads(meta.get("apply_b_dec_to_input", "false")), **json.loads(meta.get("settings", "{}")))
+    settings = dict(
+        apply_b_dec_to_input=json.loads(meta.get("apply_b_dec_to_input", "false")),
+        **json.loads(meta.get("settings", "{}")),
+    )
     check_names({k: p for k, p in tensors.items() if k != "W_skip"}, "jumprelu", str(path))
-    tensors = {k: p.to(kw.get("device", "cpu"), kw.get("dtype", torch.float32)) if p.is_floating_point() else p for k, p in tensors.items()}
+    tensors = {
+        k: p.to(kw.get("device", "cpu"), kw.get("dtype", torch.float32)) if p.is_floating_point() else p
+        for k, p in tensors.items()
+    }
     return made(str(path), **tensors, **settings, info=info)
 
 # %% ../../nbs/saes/04_files.ipynb #6d37b5ee
@@ -197,21 +231,33 @@ def load_sae(
         found = [f for f in ("cfg.json", "params.npz") if (path / f).is_file()]
         if not found:
             inside = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
-            raise NoSAE(f"{path} holds neither cfg.json nor params.npz (it holds {inside}); for a folder of several SAEs use load_suite")
-        return load_saelens_folder(path, **kw) if found[0] == "cfg.json" else load_gemma_scope(path / "params.npz", **kw)
+            raise NoSAE(
+                f"{path} holds neither cfg.json nor params.npz (it holds {inside}); for a folder of several SAEs use load_suite"
+            )
+        return (
+            load_saelens_folder(path, **kw) if found[0] == "cfg.json" else load_gemma_scope(path / "params.npz", **kw)
+        )
     if path.is_file():
         if path.name == "sae_weights.safetensors" and (path.parent / "cfg.json").is_file():
             return load_saelens_folder(path.parent, **kw)
         return load_gemma_scope(path, **kw) if path.suffix == ".npz" else load_saematch(path, **kw)
-    if rest and path.suffix not in (".safetensors", ".npz", ".json", ".pt", ".bin") and name not in ("", ".", "..") and not Path(name).exists():
+    if (
+        rest
+        and path.suffix not in (".safetensors", ".npz", ".json", ".pt", ".bin")
+        and name not in ("", ".", "..")
+        and not Path(name).exists()
+    ):
         return load_release(name, rest, **kw)
-    raise NoSAE(f"no such SAE: {source} is neither a file, a folder, an embedded SAE "
-                        f"({', '.join(f'{s}/layer_N' for s in embedded_suites())}) nor RELEASE/SAE_ID")
+    raise NoSAE(
+        f"no such SAE: {source} is neither a file, a folder, an embedded SAE "
+        f"({', '.join(f'{s}/layer_N' for s in embedded_suites())}) nor RELEASE/SAE_ID"
+    )
 
 # %% ../../nbs/saes/04_files.ipynb #ee562a8c
 @dataclass(frozen=True, eq=False, repr=False)
 class Suite(Mapping):
     "The SAEs of one model by layer: `suite[14]` loads layer 14. Raises UnknownName for a layer it lacks."
+
     name: str
     sources: Mapping  # layer -> arguments of load_sae
     dtype: torch.dtype = torch.float32
@@ -227,16 +273,24 @@ class Suite(Mapping):
             if layer not in self._loaded:
                 sae = load_sae(*self.sources[layer], dtype=self.dtype, device=self.device)
                 if sae.layer not in (None, layer):
-                    warnings.warn(f"{self.name}: what lies at layer {layer} says that it is of layer {sae.layer} ({sae.info.get('hook_name')})")
+                    warnings.warn(
+                        f"{self.name}: what lies at layer {layer} says that it is of layer {sae.layer} ({sae.info.get('hook_name')})"
+                    )
                 self._loaded[layer] = replace(sae, info={**sae.info, "layer": layer})
             self._loaded.move_to_end(layer)
             while len(self._loaded) > max(1, self.keep):
                 self._loaded.popitem(last=False)
             return self._loaded[layer]
 
-    def __iter__(self): return iter(self.sources)
-    def __len__(self): return len(self.sources)
-    def __repr__(self): return f"Suite({self.name!r}, layers={list(self)})"
+    def __iter__(self):
+        return iter(self.sources)
+
+    def __len__(self):
+        return len(self.sources)
+
+    def __repr__(self):
+        return f"Suite({self.name!r}, layers={list(self)})"
+
     layers = property(lambda self: list(self), doc="the layers, ascending")
 
 # %% ../../nbs/saes/04_files.ipynb #db817995
@@ -247,9 +301,19 @@ def frame(self: Suite) -> "pd.DataFrame":  # one row a layer
 
     def row(sae):
         t, e, d = sae.threshold, sae.W_enc.norm(dim=0), sae.W_dec.norm(dim=1)
-        return dict(hook=sae.info.get("hook_name", ""), latents=sae.d_sae, d_model=sae.d_model, threshold_min=t.min().item(),
-                    threshold_mean=t.mean().item(), threshold_max=t.max().item(), not_positive=int((t <= 0).sum()),
-                    encoder_norm=e.mean().item(), decoder_norm=d.mean().item(), fingerprint=fingerprint(sae)[:12])
+        return dict(
+            hook=sae.info.get("hook_name", ""),
+            latents=sae.d_sae,
+            d_model=sae.d_model,
+            threshold_min=t.min().item(),
+            threshold_mean=t.mean().item(),
+            threshold_max=t.max().item(),
+            not_positive=int((t <= 0).sum()),
+            encoder_norm=e.mean().item(),
+            decoder_norm=d.mean().item(),
+            fingerprint=fingerprint(sae)[:12],
+        )
+
     return pd.DataFrame({layer: row(self[layer]) for layer in self}).T.rename_axis("layer")
 
 
@@ -279,11 +343,16 @@ def by_layer(
         found = [(layer_of(n), n) for n in names if layer_of(n) is not None]
     shapes = sorted({re.sub(r"(layers?[_.-]?|blocks\.)\d+", r"\1{layer}", n) for n in names})
     if not found:
-        raise UsageError(f"{what} has no SAE with a layer number" + (f" for pattern {pattern!r}" if pattern else "") +
-                         (f"; patterns that exist: {', '.join(shapes[:6])}" if shapes else "; is it a folder of SAEs?"))
+        raise UsageError(
+            f"{what} has no SAE with a layer number"
+            + (f" for pattern {pattern!r}" if pattern else "")
+            + (f"; patterns that exist: {', '.join(shapes[:6])}" if shapes else "; is it a folder of SAEs?")
+        )
     if len(double := [layer for layer in {f[0] for f in found} if sum(f[0] == layer for f in found) > 1]):
-        raise UsageError(f"{what} has several SAEs for layer {min(double)}; choose with pattern=, one of: {', '.join(shapes[:6])}"
-                         + (f" (and {len(shapes) - 6} more)" if len(shapes) > 6 else ""))
+        raise UsageError(
+            f"{what} has several SAEs for layer {min(double)}; choose with pattern=, one of: {', '.join(shapes[:6])}"
+            + (f" (and {len(shapes) - 6} more)" if len(shapes) > 6 else "")
+        )
     return dict(sorted(found))
 
 # %% ../../nbs/saes/04_files.ipynb #43ccbfc5
@@ -298,7 +367,11 @@ def load_suite(
     kw = dict(dtype=dtype, device=device)
     folder = embedded_suites().get(str(source), Path(source).expanduser())
     if folder.is_dir():
-        found = [Path(p) for kind in ("cfg.json", "params.npz", "*.safetensors") for p in glob(f"**/{kind}", root_dir=folder, recursive=True)]
+        found = [
+            Path(p)
+            for kind in ("cfg.json", "params.npz", "*.safetensors")
+            for p in glob(f"**/{kind}", root_dir=folder, recursive=True)
+        ]
         found = {p.parent if p.name == "cfg.json" else p for p in found if p.name != "sae_weights.safetensors"}
         picked = by_layer([p.as_posix() for p in found], pattern, str(source))
         return Suite(str(source), {layer: (folder / name,) for layer, name in picked.items()}, **kw)

@@ -31,7 +31,9 @@ def gauge_units(
     "What becomes 1 for each latent; one number for all where the SAE allows no other. Raises ValueError for an unknown gauge."
     if isinstance(by, str):
         if by not in GAUGES:
-            raise ValueError(f"the gauge must be one of {', '.join(GAUGES)}, or a tensor of {sae.d_sae} units, not {by!r}")
+            raise ValueError(
+                f"the gauge must be one of {', '.join(GAUGES)}, or a tensor of {sae.d_sae} units, not {by!r}"
+            )
         unit = GAUGES[by](sae)
     else:
         unit = torch.as_tensor(by, dtype=sae.dtype, device=sae.device)
@@ -49,7 +51,10 @@ def is_unit(unit: Tensor) -> Tensor:
 # %% ../../nbs/saes/06_gauge.ipynb #329f9566
 def fold(
     sae: SAE,
-    by: str | Float[Tensor, " d_sae"] = "threshold",  # the gauge: "threshold", "decoder", "encoder", "none", or units of your own
+    by: str
+    | Float[
+        Tensor, " d_sae"
+    ] = "threshold",  # the gauge: "threshold", "decoder", "encoder", "none", or units of your own
     on_nonpositive: str = "raise",  # "raise", or "keep" latents without a unit in their own units
 ) -> SAE:  # same function; by threshold: every threshold 1
     "Measure every latent in its own natural unit (by threshold: eq. 4). Raises ValueError for units that are not positive."
@@ -73,19 +78,33 @@ def no_unit(sae: SAE, by, unit: Tensor, bad: Tensor) -> str:
         kind = sae.info.get("architecture", sae.activation)
         return f"this SAE ({kind}) has no thresholds to fold; choose another unit, as fold(sae, 'decoder')"
     first = ", ".join(f"latent {i} ({unit[i]:g})" for i in bad.nonzero()[:3, 0].tolist())
-    what = "thresholds" if isinstance(by, str) and by == "threshold" else f"units by {by}" if isinstance(by, str) else "given units"
+    what = (
+        "thresholds"
+        if isinstance(by, str) and by == "threshold"
+        else f"units by {by}"
+        if isinstance(by, str)
+        else "given units"
+    )
     keep = "sae.threshold > 0" if what == "thresholds" else "..."
-    return (f"{int(bad.sum())} of {sae.d_sae} {what} are zero or negative (or too small to divide by), so they cannot be a unit: {first}"
-            f"{', ...' if bad.sum() > 3 else ''}. Drop these latents with sae.select({keep}), or leave them in their "
-            "own units with fold(sae, on_nonpositive='keep'), or choose another gauge for all, as fold='decoder'")
+    return (
+        f"{int(bad.sum())} of {sae.d_sae} {what} are zero or negative (or too small to divide by), so they cannot be a unit: {first}"
+        f"{', ...' if bad.sum() > 3 else ''}. Drop these latents with sae.select({keep}), or leave them in their "
+        "own units with fold(sae, on_nonpositive='keep'), or choose another gauge for all, as fold='decoder'"
+    )
 
 # %% ../../nbs/saes/06_gauge.ipynb #76601b30
 def common_gauge(*saes: SAE) -> str:
-    "The gauge that SAEs can share: \"threshold\" if all have some, \"none\" if one allows no rescaling, else \"decoder\"."
+    'The gauge that SAEs can share: "threshold" if all have some, "none" if one allows no rescaling, else "decoder".'
     if any(SCALES[s.activation] == "none" for s in saes):
         return "none"
-    has = lambda t, gated: bool((t > 0).all() if gated else (t > 0).any())  # a Gated SAE has many thresholds of 0 by nature
-    return "threshold" if all(s.activation == "jumprelu" and has(s.threshold, s.info.get("architecture") == "gated") for s in saes) else "decoder"
+    has = lambda t, gated: bool(
+        (t > 0).all() if gated else (t > 0).any()
+    )  # a Gated SAE has many thresholds of 0 by nature
+    return (
+        "threshold"
+        if all(s.activation == "jumprelu" and has(s.threshold, s.info.get("architecture") == "gated") for s in saes)
+        else "decoder"
+    )
 
 # %% ../../nbs/saes/06_gauge.ipynb #7f2298f7
 def absorb_b_dec(

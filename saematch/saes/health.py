@@ -40,7 +40,9 @@ def dead(
     return silent
 
 # %% ../../nbs/saes/07_health.ipynb #d13b64af
-def duplicates(sae: SAE) -> Int64[Tensor, " d_sae"]:  # the first latent with the same parameters; itself, if there is none
+def duplicates(
+    sae: SAE,
+) -> Int64[Tensor, " d_sae"]:  # the first latent with the same parameters; itself, if there is none
     "Which latents have exactly the same encoder, bias, threshold and decoder."
     group = copies(torch.cat([sae.W_enc.T, sae.b_enc[:, None], sae.threshold[:, None], sae.W_dec], 1))
     latents = torch.arange(sae.d_sae, device=sae.device)
@@ -56,7 +58,14 @@ def remarks(sae: SAE, norm: float | None = None) -> str:
 def gauge_in_use(sae: SAE) -> str:
     "Which quantity is 1 for every latent, to 1 part in 1,000."
     ones = dict(threshold=sae.threshold, decoder=sae.W_dec.norm(dim=1), encoder=sae.W_enc.norm(dim=0))
-    return next((f"every {k} is 1" if k == "threshold" else f"every {k} norm is 1" for k, v in ones.items() if ((v - 1).abs() < 1e-3).all()), "none")
+    return next(
+        (
+            f"every {k} is 1" if k == "threshold" else f"every {k} norm is 1"
+            for k, v in ones.items()
+            if ((v - 1).abs() < 1e-3).all()
+        ),
+        "none",
+    )
 
 # %% ../../nbs/saes/07_health.ipynb #7025c872
 def self_check(
@@ -69,7 +78,10 @@ def self_check(
     "Overlap (intersection over union) of latents written with the decoder and latents the encoder finds. NaN where there is no encoder."
     if sae.activation == "other" or sae.transcoder:  # a transcoder writes where it does not read
         return float("nan")
-    sae, active = replace(sae, normalize="none"), min(active, sae.k or active)  # sizes are set here, not by the hidden state
+    sae, active = (
+        replace(sae, normalize="none"),
+        min(active, sae.k or active),
+    )  # sizes are set here, not by the hidden state
     g = torch.Generator().manual_seed(seed)
     gain = (sae.W_enc.T * sae.W_dec).sum(1)  # how much a latent's own direction moves its pre-activation
     start = absorb_b_dec(sae).b_enc + sae.b_dec @ sae.W_enc
@@ -77,7 +89,9 @@ def self_check(
     usable = (gain > 0).nonzero()[:, 0].cpu()
     if len(usable) < active:
         return 0.0
-    chosen = torch.stack([usable[torch.randperm(len(usable), generator=g)[:active]] for _ in range(tokens)]).to(sae.device)
+    chosen = torch.stack([usable[torch.randperm(len(usable), generator=g)[:active]] for _ in range(tokens)]).to(
+        sae.device
+    )
     f = torch.zeros(tokens, sae.d_sae, dtype=sae.dtype, device=sae.device).scatter_(1, chosen, size[chosen])
     on, written = sae.encode(f @ sae.W_dec + sae.b_dec) != 0, f > 0
     return ((on & written).sum() / (on | written).sum()).item()
@@ -89,9 +103,13 @@ def explained_variance(
 ) -> float:  # 1 - Var(x_hat - x) / Var(x), variances summed over dimensions
     "How much of the variance of hidden states the SAE reconstructs. Raises ValueError for fewer than 2 tokens."
     if x.dim() != 2 or len(x) < 2:
-        raise ValueError(f"explained variance needs hidden states [tokens, d_model] of at least 2 tokens, got {list(x.shape)}")
+        raise ValueError(
+            f"explained variance needs hidden states [tokens, d_model] of at least 2 tokens, got {list(x.shape)}"
+        )
     if sae.transcoder:
-        raise ValueError("a transcoder writes another place than it reads: the variance of what it reads says nothing about it")
+        raise ValueError(
+            "a transcoder writes another place than it reads: the variance of what it reads says nothing about it"
+        )
     x, x_hat = x.double(), sae.reconstruct(x.to(sae.dtype)).double()
     return 1 - ((x_hat - x).var(0).sum() / x.var(0).sum()).item()
 
@@ -104,12 +122,18 @@ def health(
     span = lambda p: f"{p.min():.3g} .. {p.mean():.3g} .. {p.max():.3g}"
     found = self_check(sae)
     out = {
-        "architecture": sae.info.get("architecture", sae.activation), "shape": f"reads {sae.d_model:,}, {sae.d_sae:,} latents, writes {sae.d_out:,}",
-        "subtracts b_dec first": sae.apply_b_dec_to_input, "normalises hidden states": sae.normalize, "units": gauge_in_use(sae),
-        "threshold (min .. mean .. max)": span(sae.threshold), "encoder norm": span(sae.W_enc.norm(dim=0)), "decoder norm": span(sae.W_dec.norm(dim=1)),
+        "architecture": sae.info.get("architecture", sae.activation),
+        "shape": f"reads {sae.d_model:,}, {sae.d_sae:,} latents, writes {sae.d_out:,}",
+        "subtracts b_dec first": sae.apply_b_dec_to_input,
+        "normalises hidden states": sae.normalize,
+        "units": gauge_in_use(sae),
+        "threshold (min .. mean .. max)": span(sae.threshold),
+        "encoder norm": span(sae.W_enc.norm(dim=0)),
+        "decoder norm": span(sae.W_dec.norm(dim=1)),
         "certainly dead latents": int(dead(sae, None if x is None else x.norm(dim=1).max().item()).sum()),
         "copies of other latents": int((duplicates(sae).cpu() != torch.arange(sae.d_sae)).sum()),
-        "finds what it writes": "not tested" if found != found else f"{found:.1%} overlap"}
+        "finds what it writes": "not tested" if found != found else f"{found:.1%} overlap",
+    }
     if x is not None and sae.activation != "other":
         out |= {} if sae.transcoder else {"explained variance": f"{explained_variance(sae, x):.3f}"}
         out |= {"active latents a token": f"{(sae.encode(x.to(sae.dtype)) != 0).double().sum(1).mean():.1f}"}

@@ -15,18 +15,36 @@ from .files import layer_of, saelens_releases
 
 # %% ../../nbs/saes/05_releases.ipynb #415c2adc
 # how SAELens converts a release's files (sae_lens/loading/pretrained_sae_loaders.py) -> the architecture it makes of them
-BY_LOADER = dict(connor_rob_hook_z="standard", gemma_2="jumprelu", gemma_3="jumprelu", llama_scope="jumprelu", llama_scope_r1_distill="jumprelu", deepseek_r1="standard",
-                 qwen_scope="topk", gemma_2_transcoder="jumprelu_transcoder", mwhanna_transcoder="transcoder", mntss_clt_layer_transcoder="transcoder",
-                 temporal="temporal", goodfire="standard")
-SITES = {"transcoder": r"transcoder|clt", "attention": r"att|hook_z|(?:^|[_-])lxa|\bl\d+a_", "mlp": r"mlp|(?:^|[_-])lxm|\bl\d+m_", "residual": r"res|(?:^|[_-])lxr|\bl\d+r_"}
+BY_LOADER = dict(
+    connor_rob_hook_z="standard",
+    gemma_2="jumprelu",
+    gemma_3="jumprelu",
+    llama_scope="jumprelu",
+    llama_scope_r1_distill="jumprelu",
+    deepseek_r1="standard",
+    qwen_scope="topk",
+    gemma_2_transcoder="jumprelu_transcoder",
+    mwhanna_transcoder="transcoder",
+    mntss_clt_layer_transcoder="transcoder",
+    temporal="temporal",
+    goodfire="standard",
+)
+SITES = {
+    "transcoder": r"transcoder|clt",
+    "attention": r"att|hook_z|(?:^|[_-])lxa|\bl\d+a_",
+    "mlp": r"mlp|(?:^|[_-])lxm|\bl\d+m_",
+    "residual": r"res|(?:^|[_-])lxr|\bl\d+r_",
+}
 
 
 def pattern_of(sae_id: str) -> str:
     "An id with the number of its layer replaced by {layer}."
     number = layer_of(sae_id)
     found = list(re.finditer(rf"(?<!\d){number}(?!\d)", sae_id)) if number is not None else []
-    before = [m for m in found if re.search(r"(?:layers?[_.-]?|blocks\.|(?:^|/)l)$", sae_id[: m.start()], re.IGNORECASE)]
-    return sae_id if not before else sae_id[: before[-1].start()] + "{layer}" + sae_id[before[-1].end():]
+    before = [
+        m for m in found if re.search(r"(?:layers?[_.-]?|blocks\.|(?:^|/)l)$", sae_id[: m.start()], re.IGNORECASE)
+    ]
+    return sae_id if not before else sae_id[: before[-1].start()] + "{layer}" + sae_id[before[-1].end() :]
 
 
 def site_of(*names: str) -> str:
@@ -36,9 +54,16 @@ def site_of(*names: str) -> str:
 
 def width_of(*names: str) -> str:
     "A width such as 16k, from the first name that has one; empty if none does."
-    found = (re.search(r"(?:width[_-]|[_-]w)(?:2pow(\d+)|(\d+[km]))|[_-](\d+[km])(?:[_/.-]|$)|[_-](\d+x)(?:[_/.-]|$)", n, re.IGNORECASE) for n in names)
+    found = (
+        re.search(
+            r"(?:width[_-]|[_-]w)(?:2pow(\d+)|(\d+[km]))|[_-](\d+[km])(?:[_/.-]|$)|[_-](\d+x)(?:[_/.-]|$)",
+            n,
+            re.IGNORECASE,
+        )
+        for n in names
+    )
     m = next((m for m in found if m), None)
-    return "" if m is None else f"{2**int(m[1]) // 1024}k" if m[1] else (m[2] or m[3] or m[4]).lower()
+    return "" if m is None else f"{2 ** int(m[1]) // 1024}k" if m[1] else (m[2] or m[3] or m[4]).lower()
 
 # %% ../../nbs/saes/05_releases.ipynb #b051aa68
 def releases(
@@ -58,7 +83,9 @@ def releases(
                 key = site_of(sae_id, path, release), width_of(sae_id, path, release)
                 groups.setdefault(key, []).append(sae_id)
             rows += [row(release, known, *key, ids) for key, ids in groups.items()]
-    table = pd.DataFrame(rows, columns=["release", "model", "site", "width", "layers", "saes", "architecture", "pattern"])
+    table = pd.DataFrame(
+        rows, columns=["release", "model", "site", "width", "layers", "saes", "architecture", "pattern"]
+    )
     return table[table.layers >= fewest].sort_values(["model", "release", "site", "width"], ignore_index=True)
 
 
@@ -68,8 +95,24 @@ def row(release: str, known, site: str, width: str, ids: list) -> dict:
     for sae_id in ids:
         by_pattern.setdefault(pattern_of(sae_id), set()).add(layer_of(sae_id))
     best = max(by_pattern, key=lambda p: (len(by_pattern[p]), "canonical" in p))
-    named = next((a for a in ("matryoshka", "batchtopk", "batch_top_k", "topk", "gated", "jumprelu") if a in release.lower().replace("-", "_")), "")
+    named = next(
+        (
+            a
+            for a in ("matryoshka", "batchtopk", "batch_top_k", "topk", "gated", "jumprelu")
+            if a in release.lower().replace("-", "_")
+        ),
+        "",
+    )
     architecture = BY_LOADER.get(known.conversion_func) or named or "see info"
     if site == "transcoder" and not architecture.endswith("transcoder"):
         architecture += "_transcoder"
-    return dict(release=release, model=known.model, site=site, width=width, layers=len(by_pattern[best]), saes=len(ids), architecture=architecture, pattern=best)
+    return dict(
+        release=release,
+        model=known.model,
+        site=site,
+        width=width,
+        layers=len(by_pattern[best]),
+        saes=len(ids),
+        architecture=architecture,
+        pattern=best,
+    )

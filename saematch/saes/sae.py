@@ -8,10 +8,10 @@ __all__ = ['LATENT', 'SCALES', 'NORMALIZE', 'Checked', 'Planted', 'SAE', 'check_
 
 # %% ../../nbs/saes/01_sae.ipynb #065634af
 from collections import namedtuple
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from math import inf, nan
-from typing import Mapping
 
 import torch
 from fastcore.basics import patch
@@ -37,17 +37,18 @@ class SAE:
     Raises TypeError or ValueError if a parameter is no floating tensor, has a wrong shape or another dtype than the
     rest, is empty, or holds NaN or infinite values, or if the settings contradict each other. The message names the culprit.
     """
+
     W_enc: Float[Tensor, "d_model d_sae"]  # reads: column i belongs to latent i
     b_enc: Float[Tensor, " d_sae"]
-    W_dec: Float[Tensor, "d_sae d_out"]    # writes: row i belongs to latent i; d_out = d_model, but for transcoders
+    W_dec: Float[Tensor, "d_sae d_out"]  # writes: row i belongs to latent i; d_out = d_model, but for transcoders
     b_dec: Float[Tensor, " d_out"]
-    threshold: Float[Tensor, " d_sae"]     # in units of the pre-activation; 0 is the ReLU
-    apply_b_dec_to_input: bool = False     # encode x - b_dec instead of x (SAELens' flag of that name)
+    threshold: Float[Tensor, " d_sae"]  # in units of the pre-activation; 0 is the ReLU
+    apply_b_dec_to_input: bool = False  # encode x - b_dec instead of x (SAELens' flag of that name)
     info: Mapping = field(default_factory=dict)  # layer, hook_name, model_name, architecture, source, ...
-    activation: str = "jumprelu"           # the rule: a key of SCALES
-    k: int | None = None                   # of topk and abstopk
-    normalize: str = "none"                # of the hidden state, before anything else: one of NORMALIZE
-    transcoder: bool = False               # reads one place of the model and writes another
+    activation: str = "jumprelu"  # the rule: a key of SCALES
+    k: int | None = None  # of topk and abstopk
+    normalize: str = "none"  # of the hidden state, before anything else: one of NORMALIZE
+    transcoder: bool = False  # reads one place of the model and writes another
     W_skip: Float[Tensor, "d_out d_model"] | None = None  # a transcoder's linear path
 
     def __post_init__(self):
@@ -57,11 +58,16 @@ class SAE:
 
     def parameters(self) -> dict:  # name -> tensor, W_enc first
         "The five tensors by name, and `W_skip` if there is one."
-        return {name: getattr(self, name) for name in [f.name for f in fields(self)[:5]] + ["W_skip"] * (self.W_skip is not None)}
+        return {
+            name: getattr(self, name)
+            for name in [f.name for f in fields(self)[:5]] + ["W_skip"] * (self.W_skip is not None)
+        }
 
     def settings(self) -> dict:  # what beside the tensors decides what the SAE computes
         "apply_b_dec_to_input, activation, k, normalize, transcoder."
-        return {name: getattr(self, name) for name in ("apply_b_dec_to_input", "activation", "k", "normalize", "transcoder")}
+        return {
+            name: getattr(self, name) for name in ("apply_b_dec_to_input", "activation", "k", "normalize", "transcoder")
+        }
 
     d_model = property(lambda self: self.W_enc.shape[0], doc="width of the hidden state it reads")
     d_out = property(lambda self: self.W_dec.shape[1], doc="width of the hidden state it writes")
@@ -78,9 +84,13 @@ def check_settings(sae: SAE):
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(sae, name)!r}")
     needs_k = sae.activation in ("topk", "abstopk")
     if needs_k != (sae.k is not None) or (needs_k and not (type(sae.k) is int and 1 <= sae.k <= sae.b_enc.numel())):
-        raise ValueError(f"k is the number of active latents of topk and abstopk, from 1 to d_sae; activation {sae.activation} has k={sae.k!r}")
+        raise ValueError(
+            f"k is the number of active latents of topk and abstopk, from 1 to d_sae; activation {sae.activation} has k={sae.k!r}"
+        )
     if sae.transcoder and sae.apply_b_dec_to_input:
-        raise ValueError("a transcoder writes another place than it reads, so b_dec cannot be subtracted from its input")
+        raise ValueError(
+            "a transcoder writes another place than it reads, so b_dec cannot be subtracted from its input"
+        )
     if sae.W_skip is not None and not sae.transcoder:
         raise ValueError("W_skip is a part of transcoders; give transcoder=True")
 
@@ -103,12 +113,16 @@ def check_parameters(
     for name, shape in dict(b_enc=[n], W_dec=[n, out], b_dec=[out], threshold=[n], W_skip=[out, d]).items():
         if name in params and list(params[name].shape) != shape:
             hint = " (transposed?)" if list(params[name].shape) == shape[::-1] and len(shape) == 2 else ""
-            raise ValueError(f"{name} must have shape {shape} to fit W_enc {[d, n]}, it has {list(params[name].shape)}{hint}")
+            raise ValueError(
+                f"{name} must have shape {shape} to fit W_enc {[d, n]}, it has {list(params[name].shape)}{hint}"
+            )
     if len(kinds := {(p.dtype, p.device) for p in params.values()}) > 1:
         raise ValueError(f"all parameters must share one dtype and device, they have {sorted(map(str, kinds))}")
 
 # %% ../../nbs/saes/01_sae.ipynb #1794f616
-Checked = namedtuple("Checked", "largest edits")  # largest absolute value, and how often the tensor had been written to when it was found
+Checked = namedtuple(
+    "Checked", "largest edits"
+)  # largest absolute value, and how often the tensor had been written to when it was found
 
 
 def edits(p: Tensor) -> float:
@@ -122,7 +136,10 @@ def check_numbers(
 ) -> dict:  # name -> Checked
     "Raise ValueError, naming the parameter, for NaN and infinite values. Only what no bound proves finite is read."
     proven = lambda name, p: bounds.get(name, inf) <= torch.finfo(p.dtype).max
-    return {name: Checked(bounds[name] if proven(name, p) else check_finite(name, p), edits(p)) for name, p in params.items()}
+    return {
+        name: Checked(bounds[name] if proven(name, p) else check_finite(name, p), edits(p))
+        for name, p in params.items()
+    }
 
 # %% ../../nbs/saes/01_sae.ipynb #bb00b6cd
 @patch
@@ -146,8 +163,10 @@ def encode(
     """f = z * (z > threshold) with z = x W_enc + b_enc, or the k largest of z. Raises ValueError if the last axis of `x` is not
     d_model, NotImplementedError for the activation rule "other"."""
     if self.activation == "other":
-        raise NotImplementedError(f"saematch has no encoder for {self.info.get('architecture', 'this architecture')}: its activations are no function of "
-                                  "W_enc, b_enc and threshold alone. Use the SAELens object to encode; decoders can be matched: weights='decoder'")
+        raise NotImplementedError(
+            f"saematch has no encoder for {self.info.get('architecture', 'this architecture')}: its activations are no function of "
+            "W_enc, b_enc and threshold alone. Use the SAELens object to encode; decoders can be matched: weights='decoder'"
+        )
     z = self.prepare(x) @ self.W_enc + self.b_enc
     if self.activation == "jumprelu":
         return z * (z > self.threshold)
@@ -179,10 +198,14 @@ def restore(
     like: Float[Tensor, "*batch d_model"] | None = None,
 ) -> Float[Tensor, "*batch d_out"]:
     "The last step of `decode`: mean and size of `like`, where the SAE normalises hidden states."
-    if self.normalize == "none" or self.transcoder:  # a transcoder's output is another place: SAELens leaves it as it is
+    if (
+        self.normalize == "none" or self.transcoder
+    ):  # a transcoder's output is another place: SAELens leaves it as it is
         return x_hat
     if like is None:
-        raise ValueError(f"this SAE normalises hidden states ({self.normalize}), so decoding must know their size: decode(f, like=x)")
+        raise ValueError(
+            f"this SAE normalises hidden states ({self.normalize}), so decoding must know their size: decode(f, like=x)"
+        )
     if self.normalize == "layer_norm":
         return x_hat * like.std(-1, keepdim=True) + like.mean(-1, keepdim=True)
     return x_hat * (like.norm(dim=-1, keepdim=True) / self.d_model**0.5)
@@ -213,11 +236,14 @@ def __repr__(self: SAE):
 def _repr_markdown_(self: SAE):
     "The first thing one asks of an SAE, as a table."
     span = lambda p: f"{p.min():.3g} .. **{p.mean():.3g}** .. {p.max():.3g}"
-    rows = [("latents x dimensions", f"{self.d_sae:,} x {self.d_model:,}, {str(self.dtype).removeprefix('torch.')}"),
-            ("architecture", self.info.get("architecture", self.activation) + (f", k = {self.k}" if self.k else "")),
-            *((k, self.info[k]) for k in ("model_name", "hook_name", "source") if self.info.get(k)),
-            ("threshold (min .. mean .. max)", span(self.threshold)),
-            ("encoder column norm", span(self.W_enc.norm(dim=0))), ("decoder row norm", span(self.W_dec.norm(dim=1)))]
+    rows = [
+        ("latents x dimensions", f"{self.d_sae:,} x {self.d_model:,}, {str(self.dtype).removeprefix('torch.')}"),
+        ("architecture", self.info.get("architecture", self.activation) + (f", k = {self.k}" if self.k else "")),
+        *((k, self.info[k]) for k in ("model_name", "hook_name", "source") if self.info.get(k)),
+        ("threshold (min .. mean .. max)", span(self.threshold)),
+        ("encoder column norm", span(self.W_enc.norm(dim=0))),
+        ("decoder row norm", span(self.W_dec.norm(dim=1))),
+    ]
     return "\n".join(["| SAE | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in rows)])
 
 # %% ../../nbs/saes/01_sae.ipynb #f1260e65
@@ -238,10 +264,19 @@ def random_sae(
     norm = (0.3 * normal(d_sae)).exp()
     direction = torch.nn.functional.normalize(normal(d_sae, d_model), dim=1)
     encoder = (direction + 0.3 * normal(d_sae, d_model) / d_model**0.5) / norm[:, None]
-    params = dict(W_enc=encoder.T.contiguous(), b_enc=0.1 * normal(d_sae), W_dec=direction * norm[:, None],
-                  b_dec=0.3 * normal(d_model), threshold=(0.3 * normal(d_sae)).exp())
-    return SAE(**{k: p.to(dtype) for k, p in params.items()}, apply_b_dec_to_input=apply_b_dec_to_input,
-               info=dict(source=f"random_sae({d_model}, {d_sae}, seed={seed})"), **settings)
+    params = dict(
+        W_enc=encoder.T.contiguous(),
+        b_enc=0.1 * normal(d_sae),
+        W_dec=direction * norm[:, None],
+        b_dec=0.3 * normal(d_model),
+        threshold=(0.3 * normal(d_sae)).exp(),
+    )
+    return SAE(
+        **{k: p.to(dtype) for k, p in params.items()},
+        apply_b_dec_to_input=apply_b_dec_to_input,
+        info=dict(source=f"random_sae({d_model}, {d_sae}, seed={seed})"),
+        **settings,
+    )
 
 # %% ../../nbs/saes/01_sae.ipynb #f8653640
 def permute(
@@ -250,9 +285,13 @@ def permute(
 ) -> SAE:  # same function, latents in another order
     "Put the latents in another order. Raises ValueError unless `index` holds 0..d_sae-1, each once."
     index = torch.as_tensor(index, device=sae.device)
-    if index.dtype.is_floating_point or not torch.equal(index.sort().values, torch.arange(sae.d_sae, device=sae.device)):
-        raise ValueError(f"index must be a permutation of 0..{sae.d_sae - 1} (each latent once), as whole numbers; "
-                         f"got {list(index.shape)} values with {index.unique().numel()} different ones")
+    if index.dtype.is_floating_point or not torch.equal(
+        index.sort().values, torch.arange(sae.d_sae, device=sae.device)
+    ):
+        raise ValueError(
+            f"index must be a permutation of 0..{sae.d_sae - 1} (each latent once), as whole numbers; "
+            f"got {list(index.shape)} values with {index.unique().numel()} different ones"
+        )
     came_from = index.argsort()  # gathering by the inverse is scattering by the index
     return replace(sae, **{k: getattr(sae, k).index_select(axis, came_from) for k, (axis, _) in LATENT.items()})
 
@@ -274,17 +313,34 @@ def rescale(
     """
     s = torch.as_tensor(scale, dtype=sae.dtype, device=sae.device)
     if s.dim() > 1 or s.numel() not in (1, sae.d_sae):
-        raise ValueError(f"scale must be one number or one for each of the {sae.d_sae} latents, it has shape {list(s.shape)}")
+        raise ValueError(
+            f"scale must be one number or one for each of the {sae.d_sae} latents, it has shape {list(s.shape)}"
+        )
     s = s.expand(sae.d_sae)
     bad = ~((s > 0) & torch.isfinite(s))
     if bad.any():
-        raise ValueError(f"{int(bad.sum())} of {sae.d_sae} scales are not positive and finite; the first is latent "
-                         f"{int(bad.nonzero()[0])} with {s[bad][0].item():g}. A rescaling must keep the sign and size of every latent")
+        raise ValueError(
+            f"{int(bad.sum())} of {sae.d_sae} scales are not positive and finite; the first is latent "
+            f"{int(bad.nonzero()[0])} with {s[bad][0].item():g}. A rescaling must keep the sign and size of every latent"
+        )
     if SCALES[sae.activation] != "each" and (s != (s[0] if SCALES[sae.activation] == "one" else 1)).any():
-        allowed = "one scale for all latents keeps the function" if SCALES[sae.activation] == "one" else "no rescaling keeps the function"
-        raise ValueError(f"{sae.info.get('architecture', sae.activation)}: {allowed}, got scales from {s.min():g} to {s.max():g}")
+        allowed = (
+            "one scale for all latents keeps the function"
+            if SCALES[sae.activation] == "one"
+            else "no rescaling keeps the function"
+        )
+        raise ValueError(
+            f"{sae.info.get('architecture', sae.activation)}: {allowed}, got scales from {s.min():g} to {s.max():g}"
+        )
 
-    new, bounds = {}, {name: seen.largest for name, seen in sae.checked.items() if seen.edits == edits(getattr(sae, name)) and name not in known}
+    new, bounds = (
+        {},
+        {
+            name: seen.largest
+            for name, seen in sae.checked.items()
+            if seen.edits == edits(getattr(sae, name)) and name not in known
+        },
+    )
     for name, (axis, power) in LATENT.items():
         p, factor = getattr(sae, name), s**power
         new[name] = p * (factor if p.dim() == 1 else factor.unsqueeze(1 - axis))
@@ -319,7 +375,9 @@ def select(
     "Keep some of the latents. The rest no longer contributes to the reconstruction; with topk, others may become active in its place."
     keep = torch.as_tensor(keep, device=self.device)
     if keep.dim() != 1 or (keep.dtype == torch.bool and len(keep) != self.d_sae):
-        raise ValueError(f"keep must be a list of latents or a mask of {self.d_sae} values, it has shape {list(keep.shape)}")
+        raise ValueError(
+            f"keep must be a list of latents or a mask of {self.d_sae} values, it has shape {list(keep.shape)}"
+        )
     keep = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
     fewer = {} if self.k is None or self.k <= len(keep) else dict(k=max(1, len(keep)))
     return replace(self, **{k: getattr(self, k).index_select(axis, keep) for k, (axis, _) in LATENT.items()}, **fewer)
@@ -340,12 +398,14 @@ def planted(
 ) -> Planted:  # (B, truth [d_sae]: truth[i] = j, -1 where latent i has no successor)
     "A second SAE from `a` by a known permutation. Raises ValueError for shares outside [0, 1]."
     if not (0 <= replaced and 0 <= dead and replaced + dead <= 1):
-        raise ValueError(f"replaced={replaced} and dead={dead} are shares of the latents: each at least 0, together at most 1")
+        raise ValueError(
+            f"replaced={replaced} and dead={dead} are shares of the latents: each at least 0, together at most 1"
+        )
     g = torch.Generator().manual_seed(seed)
     normal = lambda like: torch.randn(like.shape, generator=g, dtype=torch.float64).to(like)
     n, truth = a.d_sae, torch.randperm(a.d_sae, generator=g)
     gone = torch.randperm(n, generator=g)[: round(n * (replaced + dead))]
-    new, silent = gone[: round(n * replaced)], gone[round(n * replaced):]
+    new, silent = gone[: round(n * replaced)], gone[round(n * replaced) :]
     W_enc, W_dec, b_enc = a.W_enc.clone(), a.W_dec.clone(), a.b_enc.clone()
     W_enc += encoder_noise * W_enc.norm(dim=0) * normal(W_enc) / a.d_model**0.5
     W_dec += decoder_noise * W_dec.norm(dim=1, keepdim=True) * normal(W_dec) / a.d_model**0.5
@@ -354,5 +414,7 @@ def planted(
     W_dec[gone] = direction * W_dec[gone].norm(dim=1, keepdim=True)
     b_enc[new], b_enc[silent] = b_enc[new].flip(0), -100 * a.threshold[silent]
     threshold = a.threshold * (threshold_jitter * normal(a.threshold)).exp()
-    b = replace(a, W_enc=W_enc, W_dec=W_dec, b_enc=b_enc, threshold=threshold, info=dict(source=f"planted(seed={seed})"))
+    b = replace(
+        a, W_enc=W_enc, W_dec=W_dec, b_enc=b_enc, threshold=threshold, info=dict(source=f"planted(seed={seed})")
+    )
     return Planted(b.permute(truth), truth.index_fill(0, gone, -1))

@@ -17,26 +17,77 @@ from .. import __version__
 # %% ../../nbs/studies/06_cli.ipynb #c418b47e
 def match_options(p: argparse.ArgumentParser):
     "The options that `saematch run` and `saematch match` share: those of `saematch.match`."
-    p.add_argument("--weights", default="all", choices=["all", "encoder", "decoder", "bias"], help="which weights are compared (default: all)")
-    p.add_argument("--fold", default=True, choices=["threshold", "decoder", "encoder", "none"], help="the unit of each latent (default: its threshold; its decoder's length where there are no thresholds)")
-    p.add_argument("--no-fold", dest="fold", action="store_false", help="compare the weights as they are, thresholds not folded in: the same as --fold none")
-    p.add_argument("--metric", default="sqeuclidean", choices=["sqeuclidean", "cosine"], help="distance between latents (default: sqeuclidean)")
-    p.add_argument("--balance", default="sum", choices=["sum", "entry", "block"], help="how blocks add up: plain sum (default), or free of units")
-    p.add_argument("--method", default="exact", choices=["exact", "dense", "greedy", "mutual", "identity", "random"], help="assignment (default: exact; dense is the same by SciPy)")
-    p.add_argument("--reject", type=float, metavar="COST", help="leave a latent unmatched where matching costs more (method exact; default: match all)")
+    p.add_argument(
+        "--weights",
+        default="all",
+        choices=["all", "encoder", "decoder", "bias"],
+        help="which weights are compared (default: all)",
+    )
+    p.add_argument(
+        "--fold",
+        default=True,
+        choices=["threshold", "decoder", "encoder", "none"],
+        help="the unit of each latent (default: its threshold; its decoder's length where there are no thresholds)",
+    )
+    p.add_argument(
+        "--no-fold",
+        dest="fold",
+        action="store_false",
+        help="compare the weights as they are, thresholds not folded in: the same as --fold none",
+    )
+    p.add_argument(
+        "--metric",
+        default="sqeuclidean",
+        choices=["sqeuclidean", "cosine"],
+        help="distance between latents (default: sqeuclidean)",
+    )
+    p.add_argument(
+        "--balance",
+        default="sum",
+        choices=["sum", "entry", "block"],
+        help="how blocks add up: plain sum (default), or free of units",
+    )
+    p.add_argument(
+        "--method",
+        default="exact",
+        choices=["exact", "dense", "greedy", "mutual", "identity", "random"],
+        help="assignment (default: exact; dense is the same by SciPy)",
+    )
+    p.add_argument(
+        "--reject",
+        type=float,
+        metavar="COST",
+        help="leave a latent unmatched where matching costs more (method exact; default: match all)",
+    )
     p.add_argument("--seed", type=int, default=0, help="of the random method (default: 0)")
-    p.add_argument("--dead", default="warn", choices=["warn", "exclude", "keep"], help="latents that their weights prove dead (default: match them and warn)")
-    p.add_argument("--norm", type=float, help="the largest norm of a hidden state, if known: it proves more latents dead")
+    p.add_argument(
+        "--dead",
+        default="warn",
+        choices=["warn", "exclude", "keep"],
+        help="latents that their weights prove dead (default: match them and warn)",
+    )
+    p.add_argument(
+        "--norm", type=float, help="the largest norm of a hidden state, if known: it proves more latents dead"
+    )
 
 # %% ../../nbs/studies/06_cli.ipynb #957a478e
 TRIAL = dict(  # options of an evaluation: fields of `saematch.studies.trial.Trial`
-    model=dict(metavar="NAME", help="language model: smollm2-135m (default), a local Hugging Face folder, or a name TransformerLens knows"),
-    text=dict(metavar="A,B", help="what to run it on: prose, reference, code (default: all three), files, or Hugging Face datasets, with commas between them"),
+    model=dict(
+        metavar="NAME",
+        help="language model: smollm2-135m (default), a local Hugging Face folder, or a name TransformerLens knows",
+    ),
+    text=dict(
+        metavar="A,B",
+        help="what to run it on: prose, reference, code (default: all three), files, or Hugging Face datasets, with commas between them",
+    ),
     documents=dict(type=int, help="documents of each text (default: 100)"),
-    loss_documents=dict(type=int, help="so many of them also for the loss, a forward pass for every baseline (default: 2)"),
+    loss_documents=dict(
+        type=int, help="so many of them also for the loss, a forward pass for every baseline (default: 2)"
+    ),
     fit_documents=dict(type=int, help="so many others to fit baselines on (default: 20)"),
     length=dict(type=int, help="tokens of a document at most (default: 256)"),
-    batch=dict(type=int, help="documents at once (default: 4)"))
+    batch=dict(type=int, help="documents at once (default: 4)"),
+)
 
 
 def trial_options(p: argparse.ArgumentParser):
@@ -49,7 +100,11 @@ def trial_options(p: argparse.ArgumentParser):
 
 def suite_options(p: argparse.ArgumentParser, out: str):
     "Which SAEs, and where the results go."
-    p.add_argument("--suite", default="smollm2-135m-resid", help="embedded suite, folder of SAEs, or SAELens release (default: %(default)s)")
+    p.add_argument(
+        "--suite",
+        default="smollm2-135m-resid",
+        help="embedded suite, folder of SAEs, or SAELens release (default: %(default)s)",
+    )
     p.add_argument("--layers", help="14-19, or 14,16,18 (default: all)")
     p.add_argument("--pattern", help="which SAE of each layer, e.g. 'layer_{layer}/width_16k/canonical'")
     p.add_argument("--out", default=out, help="output folder (default: %(default)s)")
@@ -59,14 +114,21 @@ def suite_options(p: argparse.ArgumentParser, out: str):
 # %% ../../nbs/studies/06_cli.ipynb #eb4e9048
 def parser() -> argparse.ArgumentParser:
     "The command line as an argparse parser."
-    top = argparse.ArgumentParser(prog="saematch", description="Match the features of sparse autoencoders across the layers of a language model, from their weights alone.")
+    top = argparse.ArgumentParser(
+        prog="saematch",
+        description="Match the features of sparse autoencoders across the layers of a language model, from their weights alone.",
+    )
     top.add_argument("--version", action="version", version=f"saematch {__version__}")
     top.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     sub = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     p = sub.add_parser("run", help="match all layers of a suite; write matches, tables, figures and a report")
     suite_options(p, "saematch-out")
     match_options(p)
-    trial_options(p).add_argument("--evaluate", action="store_true", help="judge the matches on a language model: Matching Score, explained variance, loss, beside all baselines")
+    trial_options(p).add_argument(
+        "--evaluate",
+        action="store_true",
+        help="judge the matches on a language model: Matching Score, explained variance, loss, beside all baselines",
+    )
     p = sub.add_parser("paper", help="redraw the figures of the SAE Match paper for a suite and its language model")
     suite_options(p, "saematch-paper")
     trial_options(p)
@@ -74,17 +136,33 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("a", metavar="A", help="SAE: folder, params.npz, .safetensors, SUITE/layer_N or RELEASE/SAE_ID")
     p.add_argument("b", metavar="B", help="SAE, in the same ways")
     p.add_argument("--out", help="write the match to this .safetensors file")
-    p.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop the exact method then, with the best match so far and its gap")
+    p.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="stop the exact method then, with the best match so far and its gap",
+    )
     p.add_argument("--top", type=int, default=5, help="how many of the cheapest pairs to print (default: %(default)s)")
     match_options(p)
     p = sub.add_parser("info", help="say what an SAE or a suite is")
     p.add_argument("source", metavar="SAE|SUITE", help="in any of the ways of run and match")
     p.add_argument("--pattern", help="which SAE of each layer, for suites with several")
-    p.add_argument("--states", metavar="FILE", help="real hidden states to check the SAE on: a .safetensors file with a tensor layer_N [tokens, d_model]")
+    p.add_argument(
+        "--states",
+        metavar="FILE",
+        help="real hidden states to check the SAE on: a .safetensors file with a tensor layer_N [tokens, d_model]",
+    )
     p = sub.add_parser("releases", help="list the releases of SAELens that have SAEs of several layers")
-    p.add_argument("search", metavar="PATTERN", nargs="?", help="a part of the name of a release or a model, or a regular expression")
+    p.add_argument(
+        "search",
+        metavar="PATTERN",
+        nargs="?",
+        help="a part of the name of a release or a model, or a regular expression",
+    )
     for p in sub.choices.values():
-        p.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the full traceback of an error")
+        p.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the full traceback of an error"
+        )
     return top
 
 # %% ../../nbs/studies/06_cli.ipynb #3045d5c6
@@ -95,6 +173,7 @@ def say(text: str):
 
 def raise_usage(message: str):
     from saematch.ground import UsageError
+
     raise UsageError(message)
 
 
@@ -103,14 +182,18 @@ def trial_of(evaluate: bool, options: dict):
     asked = {k: v for k in TRIAL if (v := options.pop(k)) is not None}
     if not evaluate:
         if asked:
-            raise_usage(f"--{next(iter(asked)).replace('_', '-')} belongs to an evaluation on a language model: add --evaluate")
+            raise_usage(
+                f"--{next(iter(asked)).replace('_', '-')} belongs to an evaluation on a language model: add --evaluate"
+            )
         return None
     from saematch.studies.trial import Trial
+
     return Trial(**asked | ({"text": tuple(t.strip() for t in asked["text"].split(","))} if "text" in asked else {}))
 
 
 def cmd_run(suite, layers, pattern, out, overwrite, jobs, evaluate, **options):
     from saematch.studies.run import run
+
     trial = trial_of(evaluate, options)
     if jobs is not None and jobs < 1:
         raise_usage(f"--jobs must be at least 1, not {jobs}")
@@ -122,7 +205,16 @@ def cmd_run(suite, layers, pattern, out, overwrite, jobs, evaluate, **options):
 def cmd_paper(suite, layers, pattern, out, overwrite, jobs, **options):
     from saematch.studies.paper import PATTERNS, load_run, panels, write_paper
     from saematch.studies.run import run
-    summary = run(suite, layers, out, pattern=pattern or PATTERNS.get(suite), overwrite=overwrite, jobs=jobs, trial=trial_of(True, options))
+
+    summary = run(
+        suite,
+        layers,
+        out,
+        pattern=pattern or PATTERNS.get(suite),
+        overwrite=overwrite,
+        jobs=jobs,
+        trial=trial_of(True, options),
+    )
     found = panels(load_run(os.path.expanduser(out)))
     for p in found:
         print(f"Figure {p.number}: {p.title}. {p.verdict}\n  {p.ours}")
@@ -133,8 +225,9 @@ def cmd_match(a, b, out, top, **options):
     from pathlib import Path
 
     from saematch.ground import check_target
-    from saematch.saes.files import load_sae
     from saematch.matching.match import match
+    from saematch.saes.files import load_sae
+
     if top < 0:
         raise_usage(f"--top must be 0 or more, not {top}")
     if out is not None:
@@ -152,14 +245,17 @@ def cmd_match(a, b, out, top, **options):
 
 # %% ../../nbs/studies/06_cli.ipynb #b73d5cbe
 def cmd_info(source, pattern, states):
-    from saematch.saes.health import health
     from saematch.saes.files import NoSAE, load_sae, load_suite
+    from saematch.saes.health import health
+
     try:
         sae = load_sae(source)
     except NoSAE:
         suite = load_suite(source, pattern)
         if states is not None:
-            raise_usage(f"--states checks one SAE, and {source} has several; give one of them, as {source}/layer_{suite.layers[0]}")
+            raise_usage(
+                f"--states checks one SAE, and {source} has several; give one of them, as {source}/layer_{suite.layers[0]}"
+            )
         print(f"{suite!r}\n\n{suite.frame().T.to_string()}")
     else:
         checks = health(sae, None if states is None else hidden_states(states, sae))
@@ -173,11 +269,14 @@ def hidden_states(path, sae):
     import torch
 
     from saematch.ground import read_safetensors
+
     tensors, _ = read_safetensors(path)
     found = [k for k, t in tensors.items() if t.is_floating_point() and t.dim() == 2]
     name = f"layer_{sae.layer}" if f"layer_{sae.layer}" in found else found[0] if len(found) == 1 else None
     if name is None or tensors[name].shape[1] != sae.d_model:
-        raise_usage(f"{path} has no hidden states layer_{sae.layer} of {sae.d_model} dimensions; it has {', '.join(f'{k} {list(t.shape)}' for k, t in tensors.items())}")
+        raise_usage(
+            f"{path} has no hidden states layer_{sae.layer} of {sae.d_model} dimensions; it has {', '.join(f'{k} {list(t.shape)}' for k, t in tensors.items())}"
+        )
     x = tensors[name].float()
     keep = tensors.get("keep", torch.ones(len(x))).bool()
     if keep.shape != (len(x),) or not x[keep].any():
@@ -187,6 +286,7 @@ def hidden_states(path, sae):
 
 def cmd_releases(search):
     from saematch.saes.releases import releases
+
     table = releases(search)
     if table.empty:
         raise_usage(f"no release of several layers matches {search!r}; saematch releases lists them all")
@@ -201,7 +301,9 @@ def main(argv: list | None = None) -> int:  # exit code
         dict(run=cmd_run, paper=cmd_paper, match=cmd_match, info=cmd_info, releases=cmd_releases)[command](**args)
         return 0
     except KeyboardInterrupt:
-        done = "; finished matches are kept, the same command continues from them" if command in ("run", "paper") else ""
+        done = (
+            "; finished matches are kept, the same command continues from them" if command in ("run", "paper") else ""
+        )
         print(f"\nsaematch: interrupted{done}", file=sys.stderr)
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(130)  # a running solver cannot be stopped and must not be waited for
@@ -209,8 +311,13 @@ def main(argv: list | None = None) -> int:  # exit code
         os._exit(0)
     except Exception as e:
         from saematch.ground import UsageError
+
         if debug:
             traceback.print_exc()
         expected = isinstance(e, (ValueError, OSError, MemoryError, ImportError, TypeError))
-        print(f"saematch: {e if expected else f'{type(e).__name__}: {e}'}" + ("" if expected or debug else " (run again with --debug and report this)"), file=sys.stderr)
+        print(
+            f"saematch: {e if expected else f'{type(e).__name__}: {e}'}"
+            + ("" if expected or debug else " (run again with --debug and report this)"),
+            file=sys.stderr,
+        )
         return 2 if isinstance(e, UsageError) else 1

@@ -17,8 +17,18 @@ from matplotlib.ticker import MaxNLocator
 
 # %% ../../nbs/studies/01_figures.ipynb #35180cbe
 _colours = sns.color_palette("colorblind")
-PALETTE = dict(folded=_colours[0], exact=_colours[0], unfolded=_colours[1], cosine=_colours[2], greedy=_colours[3], mutual=_colours[4],
-               vanilla=_colours[7], identity=_colours[7], random=_colours[8], chosen=_colours[9])
+PALETTE = dict(
+    folded=_colours[0],
+    exact=_colours[0],
+    unfolded=_colours[1],
+    cosine=_colours[2],
+    greedy=_colours[3],
+    mutual=_colours[4],
+    vanilla=_colours[7],
+    identity=_colours[7],
+    random=_colours[8],
+    chosen=_colours[9],
+)
 
 
 def axes(
@@ -64,7 +74,9 @@ def plot_mse(
     ax = axes(ax)
     part = table[table["block"] == block]
     for name, rows in part.groupby("method", sort=False):
-        dashed = dict(linestyle="--", markerfacecolor="none", markersize=8) if name == "unfolded" else dict(markersize=4)
+        dashed = (
+            dict(linestyle="--", markerfacecolor="none", markersize=8) if name == "unfolded" else dict(markersize=4)
+        )
         ax.plot(rows["pair"], rows["relative"], marker="o", label=name, color=PALETTE.get(name), **dashed)
     ax.axhline(1, color="0.4", linewidth=1, linestyle=":", label="chance")
     ax.set(xlabel="layers", ylabel="MSE / MSE of random pairs", ylim=(0, 1.15 * max(1, part["relative"].max())))
@@ -81,16 +93,28 @@ def plot_distribution(
     "One violin for each layer pair; random pairs in grey on the right half."
     ax = axes(ax)
     for k, name in enumerate(costs):
-        for values, side, colour in ((costs[name], "low", PALETTE["folded"]), ((chance or {}).get(name), "high", "0.6")):
+        for values, side, colour in (
+            (costs[name], "low", PALETTE["folded"]),
+            ((chance or {}).get(name), "high", "0.6"),
+        ):
             if values is not None:
                 values = np.asarray(values)
-                body = ax.violinplot(values[np.isfinite(values)], [k], widths=0.85, showextrema=False, showmedians=True,
-                                     side=side if chance else "both")
+                body = ax.violinplot(
+                    values[np.isfinite(values)],
+                    [k],
+                    widths=0.85,
+                    showextrema=False,
+                    showmedians=True,
+                    side=side if chance else "both",
+                )
                 body["bodies"][0].set(facecolor=colour, alpha=0.6)
                 body["cmedians"].set_color("black")
     ax.set_xticks(range(len(costs)), list(costs))
     ax.set(xlabel="layers", ylabel=ylabel, ylim=(0, None))
-    handles = [plt.Rectangle((0, 0), 1, 1, color=PALETTE["folded"], alpha=0.6), plt.Rectangle((0, 0), 1, 1, color="0.6", alpha=0.6)]
+    handles = [
+        plt.Rectangle((0, 0), 1, 1, color=PALETTE["folded"], alpha=0.6),
+        plt.Rectangle((0, 0), 1, 1, color="0.6", alpha=0.6),
+    ]
     ax.legend(handles[: 1 + bool(chance)], ["matched", "random pairs"][: 1 + bool(chance)], frameon=False)
     return ax
 
@@ -108,7 +132,9 @@ def plot_agreement(
     if chance is not None:
         ax.axhline(chance, color="0.4", linewidth=1, linestyle=":", label="chance")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="layers walked", ylabel="share with the same partner", ylim=(0, min(1, 1.25 * table["agreement"].max())))
+    ax.set(
+        xlabel="layers walked", ylabel="share with the same partner", ylim=(0, min(1, 1.25 * table["agreement"].max()))
+    )
     ax.legend(frameon=False)
     return ax
 
@@ -143,7 +169,11 @@ def plot_nulls(
     values = {"the match": finite(scores), **{f"null: {k}": finite(v) for k, v in nulls.items()}}
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
     for i, (name, v) in enumerate(values.items()):
-        shape = dict(histtype="step", linewidth=1.6, color=_colours[(0, 0, 1, 2, 4, 5, 8)[i % 7]]) if i else dict(color="0.75")
+        shape = (
+            dict(histtype="step", linewidth=1.6, color=_colours[(0, 0, 1, 2, 4, 5, 8)[i % 7]])
+            if i
+            else dict(color="0.75")
+        )
         ax.hist(v, edges, weights=np.full(len(v), 1 / max(1, len(v))), label=name, **shape)
     ax.set(xlabel=xlabel, ylabel="share of pairs")
     if legend:

@@ -21,14 +21,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .trial import load_experiment
 from ..ground import UsageError, atomic
 from .report import png
+from .trial import load_experiment
 
 # %% ../../nbs/studies/04_paper.ipynb #855cf389
 @dataclass(frozen=True)
 class Panel:
     "A figure of the paper, redrawn."
+
     number: str
     title: str
     fig: Any  # matplotlib Figure
@@ -47,14 +48,23 @@ class Panel:
 
     def _ipython_display_(self):
         from IPython.display import Image, Markdown, display
-        display(Image(small_png(self.fig)), Markdown(f"*Paper:* {self.paper}\n\n*Here:* {self.ours}\n\n**{self.verdict}** (The same would be: {self.criterion}.)"))
+
+        display(
+            Image(small_png(self.fig)),
+            Markdown(
+                f"*Paper:* {self.paper}\n\n*Here:* {self.ours}\n\n**{self.verdict}** (The same would be: {self.criterion}.)"
+            ),
+        )
 
 
 def small_png(fig, dpi: int = 80, colours: int = 128) -> bytes:
     "A figure as PNG bytes with a palette, a third of the size; the figure is closed."
     from PIL import Image
+
     small = BytesIO()
-    Image.open(BytesIO(png(fig, dpi))).convert("RGB").quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    Image.open(BytesIO(png(fig, dpi))).convert("RGB").quantize(
+        colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    ).save(small, "png", optimize=True)
     return small.getvalue()
 
 # %% ../../nbs/studies/04_paper.ipynb #2dd7f0d1
@@ -64,17 +74,46 @@ def load_run(
     "The tables that the panels read. Raises UsageError where something is missing."
     folder = Path(folder).expanduser()
     if not (folder / "summary.json").is_file():
-        raise UsageError(f"{folder} holds no complete run: summary.json is missing; make one with saematch run --evaluate --out {folder}")
+        raise UsageError(
+            f"{folder} holds no complete run: summary.json is missing; make one with saematch run --evaluate --out {folder}"
+        )
     summary = json.loads((folder / "summary.json").read_text())
-    return {k: pd.DataFrame(summary[k]) for k in ("mse", "agreement", "growth")} | dict(layers=summary["layers"], suite=summary["suite"]) | load_experiment(folder)
+    return (
+        {k: pd.DataFrame(summary[k]) for k in ("mse", "agreement", "growth")}
+        | dict(layers=summary["layers"], suite=summary["suite"])
+        | load_experiment(folder)
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #afaa4279
-NAMES = {"match": "matched, folded", "unfolded": "matched, unfolded", "previous": "copy of A's reconstruction", "current": "B's own reconstruction", "layer drop": "copy of the state (layer drop)",
-         "linear map": "ridge linear map", "correlation": "matched by activations"}
+NAMES = {
+    "match": "matched, folded",
+    "unfolded": "matched, unfolded",
+    "previous": "copy of A's reconstruction",
+    "current": "B's own reconstruction",
+    "layer drop": "copy of the state (layer drop)",
+    "linear map": "ridge linear map",
+    "correlation": "matched by activations",
+}
 STYLE = {  # route -> colour, line
-    "match": ("C0", "-"), "unfolded": ("C1", "-"), "composed": ("C1", "-"), "identity": ("0.6", ":"), "random": ("0.3", ":"), "vanilla": ("0.6", ":"),
-    "layer drop": ("C4", "--"), "previous": ("C2", "--"), "current": ("C3", "--"), "linear map": ("C5", "--"), "correlation": ("C6", "-"),
-    "greedy": ("C7", "-"), "mutual": ("C8", "-"), "cosine": ("C9", "-"), "encoder": ("C7", "-"), "decoder": ("C8", "-"), "folded": ("C0", "-"), "chosen": ("C0", "-")}
+    "match": ("C0", "-"),
+    "unfolded": ("C1", "-"),
+    "composed": ("C1", "-"),
+    "identity": ("0.6", ":"),
+    "random": ("0.3", ":"),
+    "vanilla": ("0.6", ":"),
+    "layer drop": ("C4", "--"),
+    "previous": ("C2", "--"),
+    "current": ("C3", "--"),
+    "linear map": ("C5", "--"),
+    "correlation": ("C6", "-"),
+    "greedy": ("C7", "-"),
+    "mutual": ("C8", "-"),
+    "cosine": ("C9", "-"),
+    "encoder": ("C7", "-"),
+    "decoder": ("C8", "-"),
+    "folded": ("C0", "-"),
+    "chosen": ("C0", "-"),
+}
 BLIND = ("identity", "random")
 BROAD = dict(lw=5, alpha=0.4, zorder=1)  # unfolded lies under folded, and shows
 
@@ -100,7 +139,15 @@ def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
         rows = pick(tables, metric, route, source)
         if len(rows):
             colour, dash = STYLE.get(route, ("C0", "-"))
-            ax.plot(rows.layer_b, rows.value, dash, color=colour, label=NAMES.get(route, route), marker=".", **(BROAD if route == "unfolded" else {}))
+            ax.plot(
+                rows.layer_b,
+                rows.value,
+                dash,
+                color=colour,
+                label=NAMES.get(route, route),
+                marker=".",
+                **(BROAD if route == "unfolded" else {}),
+            )
             ax.fill_between(rows.layer_b, rows.low, rows.high, color=colour, alpha=0.15, lw=0)
     ax.set(xlabel="layer B", ylabel=metric)
     ax.locator_params(axis="x", integer=True)
@@ -110,24 +157,44 @@ def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
 def off_scale(ax, tables: Mapping, metric: str, routes, sources=("all",)):
     "Fit the axis to the routes that know something, and write down where random and identical matches are instead."
     blind = {r: pick(tables, metric, r).value for r in BLIND if r in routes}
-    rest = pd.concat([pick(tables, metric, r, s)[["value", "low", "high"]] for r in routes if r not in BLIND for s in sources]).stack()
+    rest = pd.concat(
+        [pick(tables, metric, r, s)[["value", "low", "high"]] for r in routes if r not in BLIND for s in sources]
+    ).stack()
     room = 0.08 * (rest.max() - rest.min())
     low, high = min(0.0, rest.min() - room), rest.max() + room
     ax.set_ylim(low, high)
     far = [f"{r} {v.mean():.2f}" for r, v in blind.items() if len(v) and not low <= v.mean() <= high]
     if far:
-        ax.text(0.98, 0.98 if metric == "delta loss" else 0.02, f"off the scale: {', '.join(far)}", transform=ax.transAxes, ha="right", va="top" if metric == "delta loss" else "bottom", fontsize="small", color="0.3", bbox=dict(fc="white", ec="none", alpha=0.7, pad=1))
+        ax.text(
+            0.98,
+            0.98 if metric == "delta loss" else 0.02,
+            f"off the scale: {', '.join(far)}",
+            transform=ax.transAxes,
+            ha="right",
+            va="top" if metric == "delta loss" else "bottom",
+            fontsize="small",
+            color="0.3",
+            bbox=dict(fc="white", ec="none", alpha=0.7, pad=1),
+        )
 
 
 def axes(columns: int = 1, width: float = 4.2, height: float = 3.3, **how):
     import matplotlib.pyplot as plt
+
     return plt.subplots(1, columns, figsize=(max(5, columns * width), height), layout="constrained", **how)
 
 
 def legend(fig, ax):
     "One legend under the figure."
     handles = {label: h for a in np.atleast_1d(ax) for h, label in zip(*a.get_legend_handles_labels())}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(2 * np.size(ax), 4, len(handles)), frameon=False, fontsize="small")
+    fig.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(2 * np.size(ax), 4, len(handles)),
+        frameon=False,
+        fontsize="small",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #119b7d3c
 def figure_1(t: Mapping) -> Panel:
@@ -139,7 +206,10 @@ def figure_1(t: Mapping) -> Panel:
     apart = m[(m.method.isin(["folded", "chosen"])) & (m.block == "decoder")].set_index("layer_b").mse ** 0.5
     fig, ax = axes(2)
     fig.get_layout_engine().set(wspace=0.1)
-    for a, left, right, names in ((ax[0], norm, threshold, ("hidden state norm", "mean threshold")), (ax[1], step, apart, ("norm of a layer's change", "RMS difference of decoders"))):
+    for a, left, right, names in (
+        (ax[0], norm, threshold, ("hidden state norm", "mean threshold")),
+        (ax[1], step, apart, ("norm of a layer's change", "RMS difference of decoders")),
+    ):
         a.plot(left, "C0.-")
         a.set(xlabel="layer", ylabel=names[0])
         a.yaxis.label.set_color("C0")
@@ -148,14 +218,22 @@ def figure_1(t: Mapping) -> Panel:
         twin.set_ylabel(names[1], color="C1")
         a.locator_params(axis="x", integer=True)
     from scipy.stats import pearsonr
+
     varied = float(threshold.max() / threshold.min() - 1)
     sure = len(apart) > 2
-    together = [pearsonr(x.loc[y.index], y) if sure else None for x, y in ((norm, threshold.loc[layers]), (step, apart))]
+    together = [
+        pearsonr(x.loc[y.index], y) if sure else None for x, y in ((norm, threshold.loc[layers]), (step, apart))
+    ]
     tell = [f"{r.statistic:.2f} (p = {r.pvalue:.2f})" if r else "unknown" for r in together]
-    return Panel("1", "Thresholds and hidden states over depth", fig, "Mean thresholds grow with the norms of hidden states; differences of matched folded decoders follow the layer's change.",
-                 f"Mean thresholds of the layers lie within {varied:.1%} of each other. Correlation over {len(layers)} layers between hidden state norm and mean threshold: {tell[0]}; over {len(apart)} pairs between a layer's change and the difference of matched folded decoders: {tell[1]}.",
-                 all(r.statistic > 0 and r.pvalue < 0.05 for r in together) if sure and varied > 0.1 else None,
-                 "both correlations positive with p < 0.05, where thresholds vary by more than 10 % and there are three pairs")
+    return Panel(
+        "1",
+        "Thresholds and hidden states over depth",
+        fig,
+        "Mean thresholds grow with the norms of hidden states; differences of matched folded decoders follow the layer's change.",
+        f"Mean thresholds of the layers lie within {varied:.1%} of each other. Correlation over {len(layers)} layers between hidden state norm and mean threshold: {tell[0]}; over {len(apart)} pairs between a layer's change and the difference of matched folded decoders: {tell[1]}.",
+        all(r.statistic > 0 and r.pvalue < 0.05 for r in together) if sure and varied > 0.1 else None,
+        "both correlations positive with p < 0.05, where thresholds vary by more than 10 % and there are three pairs",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #ca3e4df8
 def figure_3(t: Mapping) -> Panel:
@@ -166,15 +244,31 @@ def figure_3(t: Mapping) -> Panel:
         for name in ("vanilla", "random", "unfolded", "folded", "chosen"):
             rows = m[(m.method == name) & (m.block == block)]
             if len(rows):
-                a.plot(rows.layer_b, rows.mse, STYLE[name][1], color=STYLE[name][0], marker=".", label={"vanilla": "vanilla (identity)", "folded": "folded + matched", "unfolded": "matched"}.get(name, name), **(BROAD if name == "unfolded" else {}))
+                a.plot(
+                    rows.layer_b,
+                    rows.mse,
+                    STYLE[name][1],
+                    color=STYLE[name][0],
+                    marker=".",
+                    label={"vanilla": "vanilla (identity)", "folded": "folded + matched", "unfolded": "matched"}.get(
+                        name, name
+                    ),
+                    **(BROAD if name == "unfolded" else {}),
+                )
         a.set(title=block, xlabel="layer", ylabel="MSE in folded weights", ylim=(0, None))
     legend(fig, ax)
     level = m[m.block == "all"].groupby("method").mse.mean()
     own = level.get("folded", level.get("chosen"))
-    return Panel("3", "Error of matched pairs in folded weights", fig, "Matching lowers the error far below the order in which latents come; unfolded matching has a higher error than folded matching.",
-                 f"In units of the vanilla order: folded {own / level['vanilla']:.3f}, unfolded {level['unfolded'] / level['vanilla']:.3f}, random {level['random'] / level['vanilla']:.3f}. "
-                 f"The folded match minimises this very number, so it cannot be larger; unfolded is {level['unfolded'] / own - 1:.2%} above it: folding {'hardly changes' if level['unfolded'] / own < 1.01 else 'changes'} the matches.",
-                 own < 0.9 * level["vanilla"] and level["unfolded"] > 1.01 * own, "matching at least 10 % below the order, and unfolded at least 1 % above folded")
+    return Panel(
+        "3",
+        "Error of matched pairs in folded weights",
+        fig,
+        "Matching lowers the error far below the order in which latents come; unfolded matching has a higher error than folded matching.",
+        f"In units of the vanilla order: folded {own / level['vanilla']:.3f}, unfolded {level['unfolded'] / level['vanilla']:.3f}, random {level['random'] / level['vanilla']:.3f}. "
+        f"The folded match minimises this very number, so it cannot be larger; unfolded is {level['unfolded'] / own - 1:.2%} above it: folding {'hardly changes' if level['unfolded'] / own < 1.01 else 'changes'} the matches.",
+        own < 0.9 * level["vanilla"] and level["unfolded"] > 1.01 * own,
+        "matching at least 10 % below the order, and unfolded at least 1 % above folded",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #74836557
 def silent(number: str, title: str, why: str) -> Panel:
@@ -182,11 +276,20 @@ def silent(number: str, title: str, why: str) -> Panel:
     fig, ax = axes()
     ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes)
     ax.set_axis_off()
-    return Panel(number, title, fig, "(see the paper)", f"Nothing to draw: {why}.", None, "more text, or SAEs that are active on it")
+    return Panel(
+        number,
+        title,
+        fig,
+        "(see the paper)",
+        f"Nothing to draw: {why}.",
+        None,
+        "more text, or SAEs that are active on it",
+    )
 
 
 def figure_5(t: Mapping) -> Panel:
     from scipy.stats import spearmanr
+
     l = t["latents"].query("latent_b >= 0 and active_a >= 20").copy()
     l["score"], l["chance"] = l.both / l.active_a, l.both_random / l.active_a
     if l.empty:
@@ -203,10 +306,16 @@ def figure_5(t: Mapping) -> Panel:
     ax[1].legend(frameon=False)
     rho = {k: spearmanr(v.cost, v.score).statistic for k, v in l.groupby(["layer_a", "layer_b"])}
     worst = max(rho.values())
-    return Panel("5", "Distances of matched pairs and what they mean", fig, "Pairs with a small MSE mean the same, pairs with a large MSE have no counterpart (judged by reading descriptions).",
-                 f"Judged by activity instead: in the nearest tenth a partner is active on {decile.score.iloc[0]:.0%} of the latent's tokens, in the farthest on {decile.score.iloc[-1]:.0%} "
-                 f"(random partners {decile.chance.mean():.1%}); rank correlation of distance and score {min(rho.values()):.2f} to {worst:.2f} over layer pairs.",
-                 worst < -0.2, "a rank correlation below -0.2 in every layer pair")
+    return Panel(
+        "5",
+        "Distances of matched pairs and what they mean",
+        fig,
+        "Pairs with a small MSE mean the same, pairs with a large MSE have no counterpart (judged by reading descriptions).",
+        f"Judged by activity instead: in the nearest tenth a partner is active on {decile.score.iloc[0]:.0%} of the latent's tokens, in the farthest on {decile.score.iloc[-1]:.0%} "
+        f"(random partners {decile.chance.mean():.1%}); rank correlation of distance and score {min(rho.values()):.2f} to {worst:.2f} over layer pairs.",
+        worst < -0.2,
+        "a rank correlation below -0.2 in every layer pair",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #a65c59f6
 def figure_7(t: Mapping) -> Panel:
@@ -216,11 +325,20 @@ def figure_7(t: Mapping) -> Panel:
     legend(fig, ax)
     get = lambda r: mean(t, "matching score", r)
     rows = pick(t, "matching score", "match")
-    lead, ahead = get("match") / get("unfolded") - 1, int((rows.value.values > pick(t, "matching score", "unfolded").value.values).sum())
-    return Panel("7 right", "Matching Score over layers", fig, "Folding raises the Matching Score; it rises from the early layers to the tenth.",
-                 f"Folded {get('match'):.3f}, unfolded {get('unfolded'):.3f}, by correlation of activations {get('correlation'):.3f}, identity {get('identity'):.3f}, random {get('random'):.3f}; "
-                 f"folded leads by {lead:.1%} of the score and in {ahead} of {len(rows)} layer pairs. Layers {rows.layer_b.min()} to {rows.layer_b.max()} of this run say {'nothing' if rows.layer_b.min() >= 10 else 'little'} of a rise up to the tenth.",
-                 ahead == len(rows), "folding ahead in every layer pair, by however little")
+    lead, ahead = (
+        get("match") / get("unfolded") - 1,
+        int((rows.value.values > pick(t, "matching score", "unfolded").value.values).sum()),
+    )
+    return Panel(
+        "7 right",
+        "Matching Score over layers",
+        fig,
+        "Folding raises the Matching Score; it rises from the early layers to the tenth.",
+        f"Folded {get('match'):.3f}, unfolded {get('unfolded'):.3f}, by correlation of activations {get('correlation'):.3f}, identity {get('identity'):.3f}, random {get('random'):.3f}; "
+        f"folded leads by {lead:.1%} of the score and in {ahead} of {len(rows)} layer pairs. Layers {rows.layer_b.min()} to {rows.layer_b.max()} of this run say {'nothing' if rows.layer_b.min() >= 10 else 'little'} of a rise up to the tenth.",
+        ahead == len(rows),
+        "folding ahead in every layer pair, by however little",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #b56582fd
 def figure_8(t: Mapping) -> Panel:
@@ -228,7 +346,12 @@ def figure_8(t: Mapping) -> Panel:
     fig, ax = axes(len(starts), 3.6, sharey=True, squeeze=False)
     ax, at = ax[0], {}
     for a, start in zip(ax, starts):
-        for route, label in (("match", "exact match"), ("composed", "composition"), ("identity", "identity"), ("random", "random")):
+        for route, label in (
+            ("match", "exact match"),
+            ("composed", "composition"),
+            ("identity", "identity"),
+            ("random", "random"),
+        ):
             rows = pick(t, "matching score", route, adjacent=False).query("layer_a == @start")
             if route == "composed":  # one step is no composition
                 rows = pd.concat([pick(t, "matching score", "match").query("layer_a == @start"), rows])
@@ -238,17 +361,30 @@ def figure_8(t: Mapping) -> Panel:
         a.locator_params(axis="x", integer=True)
     ax[0].set(ylabel="Matching Score", ylim=(0, 1.1 * max(v.max() for v in at.values())))
     legend(fig, ax)
+
     def course(start):  # exact and composed at the ends, their difference after two steps and at the end
         exact, composed = at[start, "match"], at[start, "composed"]
         gap = (exact - composed).dropna()
         return exact.iloc[0], exact.iloc[-1], composed.iloc[-1], gap.iloc[min(1, len(gap) - 1)], gap.iloc[-1]
 
     told = {s: course(s) for s in starts if len(at[s, "match"]) > 2}
-    return Panel("8", "Do features persist, and does composition follow them?", fig, "Similarity declines gradually with distance and stays significant for about five layers; composition is close to the exact match nearby and diverges with distance.",
-                 ". ".join(f"From layer {s} the exact match goes from {a:.3f} to {b:.3f} at layer {at[s, 'match'].index[-1]} ({b / a - 1:+.0%}), composition is {two:.3f} lower after two steps and {end:.3f} at the end"
-                           for s, (a, b, c, two, end) in told.items()) + f" (random {at[starts[0], 'random'].mean():.3f})." if told else "Too few layers.",
-                 all(b < a and end > two and b > 2 * at[s, "random"].iloc[-1] for s, (a, b, c, two, end) in told.items()) if told else None,
-                 "from every start, a lower score at the end that is more than twice chance, and a difference that grows")
+    return Panel(
+        "8",
+        "Do features persist, and does composition follow them?",
+        fig,
+        "Similarity declines gradually with distance and stays significant for about five layers; composition is close to the exact match nearby and diverges with distance.",
+        ". ".join(
+            f"From layer {s} the exact match goes from {a:.3f} to {b:.3f} at layer {at[s, 'match'].index[-1]} ({b / a - 1:+.0%}), composition is {two:.3f} lower after two steps and {end:.3f} at the end"
+            for s, (a, b, c, two, end) in told.items()
+        )
+        + f" (random {at[starts[0], 'random'].mean():.3f})."
+        if told
+        else "Too few layers.",
+        all(b < a and end > two and b > 2 * at[s, "random"].iloc[-1] for s, (a, b, c, two, end) in told.items())
+        if told
+        else None,
+        "from every start, a lower score at the end that is more than twice chance, and a difference that grows",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #d6309c01
 def figure_12(t: Mapping) -> Panel:
@@ -257,15 +393,29 @@ def figure_12(t: Mapping) -> Panel:
     values = [mean(t, "matching score", r) for r in routes]
     spread = [pick(t, "matching score", r).value for r in routes]
     ax.bar(range(len(routes)), values, color=["C7", "C8", "C9", "C0", "0.6", "0.3"])
-    ax.errorbar(range(len(routes)), values, [[v - s.min() for v, s in zip(values, spread)], [s.max() - v for v, s in zip(values, spread)]], fmt="none", color="black", capsize=3)
+    ax.errorbar(
+        range(len(routes)),
+        values,
+        [[v - s.min() for v, s in zip(values, spread)], [s.max() - v for v, s in zip(values, spread)]],
+        fmt="none",
+        color="black",
+        capsize=3,
+    )
     ax.set_xticks(range(len(routes)), [{"match": "all"}.get(r, r) for r in routes])
     ax.set(ylabel="Matching Score (range: layer pairs)")
     encoder, decoder, all_ = values[0], values[1], values[3]
     random = t["mse"].query("method == 'random'").groupby("block").mse.mean()
     share = random["decoder"] / random[["encoder", "decoder"]].sum()
-    return Panel("12", "Which weights to match by", fig, "Encoder alone matches poorly, decoder alone as well as all weights.", f"Encoder {encoder:.3f}, decoder {decoder:.3f}, bias {values[2]:.3f}, all {all_:.3f}: the encoder alone is {1 - encoder / decoder:.0%} below the decoder. "
-                 f"In the plain sum of folded blocks the decoder makes up {share:.1%} of the cost of random pairs, so that all and decoder are {'nearly ' if share > 0.9 else 'not '}one and the same match.",
-                 encoder < 0.9 * decoder and abs(decoder - all_) < 0.1 * all_, "encoder at least 10 % below decoder, decoder within 10 % of all")
+    return Panel(
+        "12",
+        "Which weights to match by",
+        fig,
+        "Encoder alone matches poorly, decoder alone as well as all weights.",
+        f"Encoder {encoder:.3f}, decoder {decoder:.3f}, bias {values[2]:.3f}, all {all_:.3f}: the encoder alone is {1 - encoder / decoder:.0%} below the decoder. "
+        f"In the plain sum of folded blocks the decoder makes up {share:.1%} of the cost of random pairs, so that all and decoder are {'nearly ' if share > 0.9 else 'not '}one and the same match.",
+        encoder < 0.9 * decoder and abs(decoder - all_) < 0.1 * all_,
+        "encoder at least 10 % below decoder, decoder within 10 % of all",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #9bc59289
 def figure_10(t: Mapping) -> Panel:
@@ -281,9 +431,15 @@ def figure_10(t: Mapping) -> Panel:
     legend(fig, ax)
     loss, ev = ({s: mean(t, m, "match", s) for s in sources} for m in ("delta loss", "explained variance"))
     tell = lambda d: ", ".join(f"{Path(k).stem} {v:.2f}" for k, v in d.items())
-    return Panel("10", "Leaving out a layer by encode-permute-decode", fig, "From the tenth layer on, leaving out a layer this way costs little loss (at most some tenths of a nat), and most variance is explained.",
-                 f"Delta loss, mean of layers: {tell(loss)} nats; explained variance: {tell(ev)}. Simply dropping the block costs {mean(t, 'delta loss', 'layer drop'):.2f} nats and keeps {mean(t, 'explained variance', 'layer drop'):.2f}.",
-                 max(loss.values()) < 0.5 and min(ev.values()) > 0.5, "less than half a nat and more than half of the variance on every kind of text")
+    return Panel(
+        "10",
+        "Leaving out a layer by encode-permute-decode",
+        fig,
+        "From the tenth layer on, leaving out a layer this way costs little loss (at most some tenths of a nat), and most variance is explained.",
+        f"Delta loss, mean of layers: {tell(loss)} nats; explained variance: {tell(ev)}. Simply dropping the block costs {mean(t, 'delta loss', 'layer drop'):.2f} nats and keeps {mean(t, 'explained variance', 'layer drop'):.2f}.",
+        max(loss.values()) < 0.5 and min(ev.values()) > 0.5,
+        "less than half a nat and more than half of the variance on every kind of text",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #83f7948f
 def figure_11(t: Mapping) -> Panel:
@@ -297,26 +453,51 @@ def figure_11(t: Mapping) -> Panel:
     tell = ", ".join(f"{NAMES.get(r, r)} {get(r)[0]:.2f} nats / {get(r)[1]:.2f}" for r in routes)
     (loss, ev), (loss_, ev_), (copied, copied_ev) = get("match"), get("unfolded"), get("previous")
     close = ev > copied_ev - 0.1 and loss < copied + 0.1
-    return Panel("11", "Encode-permute-decode beside what needs no match", fig, "Folded matching is better than unfolded, and from the tenth layer on it reaches encode-decode of the previous hidden state.",
-                 f"Delta loss / explained variance: {tell}. Folded is {'better' if ev > ev_ and loss < loss_ else 'not better'} than unfolded (by {ev - ev_:.3f} and {loss_ - loss:.3f} nats); the copy of A's reconstruction is {'reached' if close else 'not reached'}.",
-                 close and ev > ev_ and loss < loss_, "folded ahead of unfolded in both, and at most 0.1 nats and 0.1 of the variance behind the copy")
+    return Panel(
+        "11",
+        "Encode-permute-decode beside what needs no match",
+        fig,
+        "Folded matching is better than unfolded, and from the tenth layer on it reaches encode-decode of the previous hidden state.",
+        f"Delta loss / explained variance: {tell}. Folded is {'better' if ev > ev_ and loss < loss_ else 'not better'} than unfolded (by {ev - ev_:.3f} and {loss_ - loss:.3f} nats); the copy of A's reconstruction is {'reached' if close else 'not reached'}.",
+        close and ev > ev_ and loss < loss_,
+        "folded ahead of unfolded in both, and at most 0.1 nats and 0.1 of the variance behind the copy",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #db2fe585
 def figure_16(t: Mapping) -> Panel:
-    quantiles = sorted({r for r in t["scores"].query("metric == 'delta loss'").route if r.startswith("quantile")}, key=lambda r: float(r.split()[1]))
+    quantiles = sorted(
+        {r for r in t["scores"].query("metric == 'delta loss'").route if r.startswith("quantile")},
+        key=lambda r: float(r.split()[1]),
+    )
     fig, ax = axes(2)
     for metric, a in zip(("delta loss", "explained variance"), ax):
         for i, route in enumerate([*quantiles, "match"]):
             rows = pick(t, metric, route)
-            a.plot(rows.layer_b, rows.value, ".-", color="black" if route == "match" else ("C0", "C1", "C3", "C4", "C5")[i % 5], label="full match" if route == "match" else f"nearest {float(route.split()[1]):.0%} matched")
+            a.plot(
+                rows.layer_b,
+                rows.value,
+                ".-",
+                color="black" if route == "match" else ("C0", "C1", "C3", "C4", "C5")[i % 5],
+                label="full match" if route == "match" else f"nearest {float(route.split()[1]):.0%} matched",
+            )
         lines(a, t, metric, ("previous", "random"))
         off_scale(a, t, metric, (*quantiles, "match", "previous", "random"))
     legend(fig, ax)
-    ev, loss = ([mean(t, m, r) for r in ["previous", *quantiles, "match"]] for m in ("explained variance", "delta loss"))
+    ev, loss = (
+        [mean(t, m, r) for r in ["previous", *quantiles, "match"]] for m in ("explained variance", "delta loss")
+    )
     shares = ["none", *(f"{float(r.split()[1]):.0%}" for r in quantiles), "all"]
-    return Panel("16", "Only the nearest pairs matched, the rest copied (eq. 6)", fig, "The fewer pairs are matched, the better: partial matches explain more variance and cost less loss than the full match.",
-                 "Share matched: explained variance, nats: " + "; ".join(f"{s}: {v:.2f}, {n:.2f}" for s, v, n in zip(shares, ev, loss)) + f". None is the plain copy of A's reconstruction: {'better than any match' if ev[0] > max(ev[1:]) else 'not the best'}.",
-                 all(x > y for x, y in zip(ev[1:], ev[2:])) and all(x < y for x, y in zip(loss[1:], loss[2:])), "explained variance falls and loss rises with every step from the smallest part to the full match")
+    return Panel(
+        "16",
+        "Only the nearest pairs matched, the rest copied (eq. 6)",
+        fig,
+        "The fewer pairs are matched, the better: partial matches explain more variance and cost less loss than the full match.",
+        "Share matched: explained variance, nats: "
+        + "; ".join(f"{s}: {v:.2f}, {n:.2f}" for s, v, n in zip(shares, ev, loss))
+        + f". None is the plain copy of A's reconstruction: {'better than any match' if ev[0] > max(ev[1:]) else 'not the best'}.",
+        all(x > y for x, y in zip(ev[1:], ev[2:])) and all(x < y for x, y in zip(loss[1:], loss[2:])),
+        "explained variance falls and loss rises with every step from the smallest part to the full match",
+    )
 
 
 def figure_17(t: Mapping) -> Panel:
@@ -330,9 +511,15 @@ def figure_17(t: Mapping) -> Panel:
         best[layer], falls[layer] = max(curve, key=curve.get), curve[min(q for q in curve if q > 0)] > curve[1.0]
     ax.set(xlabel="share of latents matched, nearest first", ylabel="explained variance")
     legend(fig, ax)
-    return Panel("17", "Explained variance by share of latents matched", fig, "The fewer latents are matched, the nearest first, the more variance is explained; at 0 stands the copy of A's reconstruction.",
-                 f"A small part matched explains more than all in {sum(falls.values())} of {len(falls)} layers. The best share of those tried is 0, no match at all, in {sum(q == 0 for q in best.values())} of {len(best)}.",
-                 all(falls.values()), "the smallest part explains more than the full match in every layer")
+    return Panel(
+        "17",
+        "Explained variance by share of latents matched",
+        fig,
+        "The fewer latents are matched, the nearest first, the more variance is explained; at 0 stands the copy of A's reconstruction.",
+        f"A small part matched explains more than all in {sum(falls.values())} of {len(falls)} layers. The best share of those tried is 0, no match at all, in {sum(q == 0 for q in best.values())} of {len(best)}.",
+        all(falls.values()),
+        "the smallest part explains more than the full match in every layer",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #c6e19732
 def figure_14(several: pd.DataFrame) -> Panel:
@@ -343,18 +530,56 @@ def figure_14(several: pd.DataFrame) -> Panel:
         for route in ("match", "previous", "current", "layer drop", "linear map", *BLIND):
             rows = own[(own.metric == metric) & (own.route == route)].sort_values("l0_b")
             if len(rows):
-                a.errorbar(rows.l0_b, rows.value, [rows.value - rows.low, rows.high - rows.value], ls=STYLE[route][1], color=STYLE[route][0], marker=".", label=NAMES.get(route, route))
+                a.errorbar(
+                    rows.l0_b,
+                    rows.value,
+                    [rows.value - rows.low, rows.high - rows.value],
+                    ls=STYLE[route][1],
+                    color=STYLE[route][0],
+                    marker=".",
+                    label=NAMES.get(route, route),
+                )
         a.set(xlabel="L0 of the SAE", ylabel=metric)
-        a.set_ylim(*((0, 1.1 * own[(own.metric == metric) & ~own.route.isin(BLIND)].high.max()) if metric == "delta loss" else (0, 1)))
-        blind = ", ".join(f"{r} {v.mean():.2f}" for r in BLIND if len(v := own[(own.metric == metric) & (own.route == r)].value))
-        a.text(0.98, 0.98 if metric == "delta loss" else 0.02, f"off the scale: {blind}", transform=a.transAxes, ha="right", va="top" if metric == "delta loss" else "bottom", fontsize="small", color="0.3")
+        a.set_ylim(
+            *(
+                (0, 1.1 * own[(own.metric == metric) & ~own.route.isin(BLIND)].high.max())
+                if metric == "delta loss"
+                else (0, 1)
+            )
+        )
+        blind = ", ".join(
+            f"{r} {v.mean():.2f}" for r in BLIND if len(v := own[(own.metric == metric) & (own.route == r)].value)
+        )
+        a.text(
+            0.98,
+            0.98 if metric == "delta loss" else 0.02,
+            f"off the scale: {blind}",
+            transform=a.transAxes,
+            ha="right",
+            va="top" if metric == "delta loss" else "bottom",
+            fontsize="small",
+            color="0.3",
+        )
     legend(fig, ax)
     curve = own[(own.metric == "explained variance") & (own.route == "match")].set_index("l0_b").value.sort_index()
-    losses = {r: own[(own.metric == "delta loss") & (own.route == r)].set_index("l0_b").value.sort_index() for r in ("current", "previous", "match")}
+    losses = {
+        r: own[(own.metric == "delta loss") & (own.route == r)].set_index("l0_b").value.sort_index()
+        for r in ("current", "previous", "match")
+    }
     peak = curve.idxmax()
-    return Panel("14", "Sparsity", fig, "More active latents lower the loss of every reconstruction; the explained variance of matching has a peak at L0 of about 70.",
-                 "Loss, from the sparsest to the densest: " + ", ".join(f"{NAMES[r]} {v.iloc[0]:.2f} to {v.iloc[-1]:.2f}" for r, v in losses.items()) + " nats; explained variance of matching: " + ", ".join(f"{v:.2f} at L0 {k:.0f}" for k, v in curve.items()) + ".",
-                 all(v.iloc[-1] < v.iloc[0] for v in losses.values()) and peak not in (curve.index[0], curve.index[-1]), "all three losses fall, and the explained variance of matching is highest in between")
+    return Panel(
+        "14",
+        "Sparsity",
+        fig,
+        "More active latents lower the loss of every reconstruction; the explained variance of matching has a peak at L0 of about 70.",
+        "Loss, from the sparsest to the densest: "
+        + ", ".join(f"{NAMES[r]} {v.iloc[0]:.2f} to {v.iloc[-1]:.2f}" for r, v in losses.items())
+        + " nats; explained variance of matching: "
+        + ", ".join(f"{v:.2f} at L0 {k:.0f}" for k, v in curve.items())
+        + ".",
+        all(v.iloc[-1] < v.iloc[0] for v in losses.values()) and peak not in (curve.index[0], curve.index[-1]),
+        "all three losses fall, and the explained variance of matching is highest in between",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #9845b52a
 def figure_15(several: pd.DataFrame) -> Panel:
@@ -364,14 +589,23 @@ def figure_15(several: pd.DataFrame) -> Panel:
     image = ax[0].imshow(grid, cmap="viridis", origin="lower")
     for i in range(len(grid)):
         for j in range(grid.shape[1]):
-            ax[0].text(j, i, f"{grid.iloc[i, j]:.2f}", ha="center", va="center", color="white" if grid.iloc[i, j] < grid.to_numpy().mean() else "black")
+            ax[0].text(
+                j,
+                i,
+                f"{grid.iloc[i, j]:.2f}",
+                ha="center",
+                va="center",
+                color="white" if grid.iloc[i, j] < grid.to_numpy().mean() else "black",
+            )
     ax[0].set_xticks(range(grid.shape[1]), [f"{x:.0f}" for x in grid.columns])
     ax[0].set_yticks(range(len(grid)), [f"{x:.0f}" for x in grid.index])
     ax[0].set(xlabel="L0 of B", ylabel="L0 of A", title="explained variance")
     fig.colorbar(image, ax=ax[0])
     for j, b in enumerate(grid.columns):
         ax[1].plot(grid.index, grid[b], ".-", color=f"C{j}", label=f"to L0 {b:.0f}")
-        ax[1].plot(grid.index[j], grid.iloc[j, j], "o", ms=10, mfc="none", color=f"C{j}", label="equal" if j == 0 else None)
+        ax[1].plot(
+            grid.index[j], grid.iloc[j, j], "o", ms=10, mfc="none", color=f"C{j}", label="equal" if j == 0 else None
+        )
     ax[1].set(xlabel="L0 of A", ylabel="explained variance", xscale="log", ylim=(0, None))
     ax[1].set_xticks(grid.index, [f"{x:.0f}" for x in grid.index])
     ax[1].minorticks_off()
@@ -380,14 +614,27 @@ def figure_15(several: pd.DataFrame) -> Panel:
     wins = [equal[j] == grid.iloc[:, j].max() for j in range(len(grid))]
     other = (grid.to_numpy().sum() - sum(equal)) / (grid.size - len(grid))
     at = grid.stack().idxmax()
-    return Panel("15", "SAEs of similar sparsity match better", fig, "Choosing SAEs of similar L0 for adjacent layers improves the explained variance of matching.",
-                 f"Mean over pairs of equal sparsity {np.mean(equal):.2f}, of different sparsity {other:.2f}. For a given B the A of the same sparsity is best in {sum(wins)} of {len(wins)} cases; the best pair of all has L0 {at[0]:.0f} and {at[1]:.0f}.",
-                 np.mean(equal) > other and 2 * sum(wins) > len(wins), "a higher mean, and the best A for more than half of the Bs")
+    return Panel(
+        "15",
+        "SAEs of similar sparsity match better",
+        fig,
+        "Choosing SAEs of similar L0 for adjacent layers improves the explained variance of matching.",
+        f"Mean over pairs of equal sparsity {np.mean(equal):.2f}, of different sparsity {other:.2f}. For a given B the A of the same sparsity is best in {sum(wins)} of {len(wins)} cases; the best pair of all has L0 {at[0]:.0f} and {at[1]:.0f}.",
+        np.mean(equal) > other and 2 * sum(wins) > len(wins),
+        "a higher mean, and the best A for more than half of the Bs",
+    )
 
 # %% ../../nbs/studies/04_paper.ipynb #040c3d5b
-FIGURES: dict[str, Callable] = dict(zip("1 3 5 7 8 10 11 12 16 17".split(), (figure_1, figure_3, figure_5, figure_7, figure_8, figure_10, figure_11, figure_12, figure_16, figure_17)))
+FIGURES: dict[str, Callable] = dict(
+    zip(
+        "1 3 5 7 8 10 11 12 16 17".split(),
+        (figure_1, figure_3, figure_5, figure_7, figure_8, figure_10, figure_11, figure_12, figure_16, figure_17),
+    )
+)
 NEEDS_LOSS, ACTIVE = ("10", "11", "16"), ("7", "8", "12")  # figures of the loss, of activity
-PATTERNS = {f"gemma-scope-2b-pt-{site}-canonical": "layer_{layer}/width_16k/canonical" for site in ("res", "mlp", "att")}  # the SAEs of the paper, of several widths
+PATTERNS = {
+    f"gemma-scope-2b-pt-{site}-canonical": "layer_{layer}/width_16k/canonical" for site in ("res", "mlp", "att")
+}  # the SAEs of the paper, of several widths
 
 
 def panels(
@@ -396,22 +643,44 @@ def panels(
 ) -> list[Panel]:
     "The figures that the tables of a run can show: without losses, those of explained variance and activity."
     s = tables["scores"]
-    loss, active = (s.metric == "delta loss").any(), s[(s.metric == "matching score") & (s.route == "match")].value.notna().any()
+    loss, active = (
+        (s.metric == "delta loss").any(),
+        s[(s.metric == "matching score") & (s.route == "match")].value.notna().any(),
+    )
     needs = {"16", "17"} if not s.route.str.startswith("quantile").any() else set()
-    return [FIGURES[n](tables) if active or n not in ACTIVE else silent(n, "Activity", "no latent is active on this text") for n in numbers if (loss or n not in NEEDS_LOSS) and n not in needs]
+    return [
+        FIGURES[n](tables) if active or n not in ACTIVE else silent(n, "Activity", "no latent is active on this text")
+        for n in numbers
+        if (loss or n not in NEEDS_LOSS) and n not in needs
+    ]
 
 
 def write_paper(out: str | Path, title: str, found: list) -> Path:
     "paper.html with every panel, and the figures as PNG beside it."
     from jinja2 import Environment, StrictUndefined
+
     out, shown = Path(out), []
     for p in found:
         data = png(p.fig)
         with atomic(out / "paper" / f"figure_{p.number.split()[0]}.png") as tmp:
             tmp.write_bytes(data)
-        shown.append(dict(number=p.number, title=p.title, image=base64.b64encode(data).decode(), paper=p.paper, ours=p.ours, verdict=p.verdict, criterion=p.criterion))
+        shown.append(
+            dict(
+                number=p.number,
+                title=p.title,
+                image=base64.b64encode(data).decode(),
+                paper=p.paper,
+                ours=p.ours,
+                verdict=p.verdict,
+                criterion=p.criterion,
+            )
+        )
     read = lambda name: (files("saematch") / name).read_text(encoding="utf-8")
-    html = Environment(autoescape=True, undefined=StrictUndefined).from_string(read("paper.html.j2")).render(title=title, panels=shown, style=read("style.css"))
+    html = (
+        Environment(autoescape=True, undefined=StrictUndefined)
+        .from_string(read("paper.html.j2"))
+        .render(title=title, panels=shown, style=read("style.css"))
+    )
     with atomic(out / "paper.html") as tmp:
         tmp.write_text(html, encoding="utf-8")
     return out / "paper.html"

@@ -18,18 +18,20 @@ import pandas as pd
 import torch
 from jinja2 import Environment, StrictUndefined
 
-from ..lap.metric import pair_cost
-from ..matching.descriptors import BLOCKS, descriptors, judging
-from ..judging.weights import agreement, weight_mse
 from ..ground import atomic
-from ..saes.files import Suite
+from ..judging.weights import agreement, weight_mse
+from ..matching.descriptors import BLOCKS, judging
 from ..matching.match import Match, compose
+from ..saes.files import Suite
 from ..saes.sae import SAE
 
 # %% ../../nbs/studies/02_report.ipynb #c6a976bf
 def shown_name(name: str, m: Match) -> str:
     "What tables and figures call a match of the run."
-    exact = judging(m.info.get("fold", True)) == m.info.get("fold", True) and m.info.get("method", "exact") in ("exact", "dense")
+    exact = judging(m.info.get("fold", True)) == m.info.get("fold", True) and m.info.get("method", "exact") in (
+        "exact",
+        "dense",
+    )
     return name if name != "direct" else "folded" if exact else "chosen"
 
 
@@ -46,8 +48,17 @@ def mse_table(
         for (x, y, name), m in matches.items():
             if (x, y) == (a, b) and m.matched.any():
                 for block, mse in judged(m).items():
-                    rows.append(dict(layer_a=a, layer_b=b, pair=f"{a} to {b}", method=shown_name(name, m), block=block, mse=mse,
-                                     relative=mse / chance[block] if chance[block] else float("nan")))
+                    rows.append(
+                        dict(
+                            layer_a=a,
+                            layer_b=b,
+                            pair=f"{a} to {b}",
+                            method=shown_name(name, m),
+                            block=block,
+                            mse=mse,
+                            relative=mse / chance[block] if chance[block] else float("nan"),
+                        )
+                    )
     return pd.DataFrame(rows, columns=["layer_a", "layer_b", "pair", "method", "block", "mse", "relative"])
 
 # %% ../../nbs/studies/02_report.ipynb #d10e9cf1
@@ -58,7 +69,7 @@ def walk(
     b: int,
 ) -> Match:
     "The composition of the matches of neighbouring layers from a to b."
-    path = layers[layers.index(a): layers.index(b) + 1]
+    path = layers[layers.index(a) : layers.index(b) + 1]
     steps = [matches[x, y, "direct"] for x, y in zip(path, path[1:])]
     return steps[0] if len(steps) == 1 else compose(*steps)
 
@@ -70,9 +81,17 @@ def agreement_table(
     "Share of latents for which walking layer by layer arrives where the direct match does, for every longer span."
     rows = []
     for i, a in enumerate(layers):
-        for b in layers[i + 2:]:
+        for b in layers[i + 2 :]:
             direct, walked = matches[a, b, "direct"], walk(matches, layers, a, b)
-            rows.append(dict(layer_a=a, layer_b=b, span=layers.index(b) - i, agreement=agreement(walked, direct), chance=1 / direct.d_b))
+            rows.append(
+                dict(
+                    layer_a=a,
+                    layer_b=b,
+                    span=layers.index(b) - i,
+                    agreement=agreement(walked, direct),
+                    chance=1 / direct.d_b,
+                )
+            )
     return pd.DataFrame(rows, columns=["layer_a", "layer_b", "span", "agreement", "chance"])
 
 # %% ../../nbs/studies/02_report.ipynb #2017067e
@@ -90,10 +109,21 @@ def pair_table(
     "One row for each latent of A and each pair of layers; `walked` is the latent that composition arrives at."
     parts = []
     for i, a in enumerate(layers):
-        for b in layers[i + 1:]:
+        for b in layers[i + 1 :]:
             m, walked = matches[a, b, "direct"], walk(matches, layers, a, b)
-            parts.append(pd.DataFrame(dict(layer_a=a, layer_b=b, latent_a=range(len(m)), latent_b=m.index.numpy(), cost=m.cost.numpy(),
-                                           cosine=decoder_cosine(suite[a], suite[b], m).numpy(), walked=walked.index.numpy())))
+            parts.append(
+                pd.DataFrame(
+                    dict(
+                        layer_a=a,
+                        layer_b=b,
+                        latent_a=range(len(m)),
+                        latent_b=m.index.numpy(),
+                        cost=m.cost.numpy(),
+                        cosine=decoder_cosine(suite[a], suite[b], m).numpy(),
+                        walked=walked.index.numpy(),
+                    )
+                )
+            )
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/studies/02_report.ipynb #48ea2fe9
@@ -109,7 +139,11 @@ def lineage_table(
         step = step[["latent_a", "latent_b", "cosine"]].set_axis([f"layer {a}", f"layer {b}", f"cosine {b}"], axis=1)
         chain = step if chain is None else chain.merge(step, on=f"layer {a}")
     chain["weakest"] = chain[[c for c in chain if c.startswith("cosine")]].min(axis=1)
-    return chain.sort_values("weakest", ascending=False).head(top)[[*(f"layer {x}" for x in layers), "weakest"]].reset_index(drop=True)
+    return (
+        chain.sort_values("weakest", ascending=False)
+        .head(top)[[*(f"layer {x}" for x in layers), "weakest"]]
+        .reset_index(drop=True)
+    )
 
 # %% ../../nbs/studies/02_report.ipynb #1963a440
 def figures(
@@ -124,14 +158,22 @@ def figures(
     fig, ax = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for what, axes in zip(("threshold", "encoder norm", "decoder norm"), ax):
         plot.plot_over_layers(growth[growth.quantity.str.endswith(what)], ax=axes, ylabel=what)
-    out["growth"] = fig, "Thresholds and norms by layer: mean, and the band that holds 90 % of the latents (figure 1 of the paper)."
+    out["growth"] = (
+        fig,
+        "Thresholds and norms by layer: mean, and the band that holds 90 % of the latents (figure 1 of the paper).",
+    )
     fig, ax = plt.subplots(1, len(BLOCKS), figsize=(12, 3.8), layout="constrained", sharey=True)
     for block, axes in zip(BLOCKS, ax):
         plot.plot_mse(mse[mse.method.isin(["folded", "chosen", "unfolded", "vanilla"])], block, axes).set_title(block)
         axes.label_outer()
     ax[0].set_ylim(0, 1.15 * max(1, mse[mse.method != "random"].relative.max()))
-    out["mse"] = fig, ("Error of matched pairs in folded weights, divided by that of random pairs, for each block (figure 3). "
-                       "Folded and unfolded: all blocks matched with and without folding; vanilla: latents in the order they come; dotted: chance.")
+    out["mse"] = (
+        fig,
+        (
+            "Error of matched pairs in folded weights, divided by that of random pairs, for each block (figure 3). "
+            "Folded and unfolded: all blocks matched with and without folding; vanilla: latents in the order they come; dotted: chance."
+        ),
+    )
     fig, ax = plt.subplots(figsize=(max(6, 1.2 * len(tables["costs"])), 3.8), layout="constrained")
     plot.plot_distribution(tables["costs"], tables["chance"], ax)
     out["distribution"] = fig, "Squared distance of each matched pair, adjacent layers, beside random pairs (figure 5)."
@@ -145,6 +187,7 @@ def figures(
 def png(fig, dpi: int = 130) -> bytes:
     "A figure as PNG bytes, closed afterwards."
     import matplotlib.pyplot as plt
+
     buffer = BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi)
     plt.close(fig)
@@ -156,16 +199,24 @@ def findings(tables: Mapping) -> list:  # sentences
     mse, pairs, agree = tables["mse"], tables["pairs"], tables["agreement"]
     level = mse[mse.block == "all"].groupby("method").relative.mean()
     own = "chosen" if "chosen" in level else "folded"
-    others = ", ".join(f"{name} {level[name]:.2f}" for name in ("unfolded", "greedy", "cosine", "vanilla") if name in level)
+    others = ", ".join(
+        f"{name} {level[name]:.2f}" for name in ("unfolded", "greedy", "cosine", "vanilla") if name in level
+    )
     near = pairs[[a == b for a, b in zip(pairs.layer_b, pairs.layer_a.map(next_layer(pairs)))]]
-    said = [f"Matched pairs of adjacent layers differ by {level[own]:.2f} of what random pairs differ by (1 is chance; {others}).",
-            f"The decoder rows of a matched pair have a median cosine of {near.cosine.median():.2f} (random pairs: {tables['chance_cosine']:.2f}); "
-            f"{(near.cosine > 0.7).mean():.1%} of the pairs are above 0.7."]
+    said = [
+        f"Matched pairs of adjacent layers differ by {level[own]:.2f} of what random pairs differ by (1 is chance; {others}).",
+        f"The decoder rows of a matched pair have a median cosine of {near.cosine.median():.2f} (random pairs: {tables['chance_cosine']:.2f}); "
+        f"{(near.cosine > 0.7).mean():.1%} of the pairs are above 0.7.",
+    ]
     if len(agree):
         short, far = agree[agree.span == agree.span.min()], agree[agree.span == agree.span.max()]
-        further = f", walking {agree.span.max()} layers in {far.agreement.mean():.0%}" if agree.span.nunique() > 1 else ""
-        said.append(f"Walking {agree.span.min()} layers arrives at the directly matched latent in {short.agreement.mean():.0%} of the cases"
-                    f"{further} (chance: {agree.chance.mean():.2%}).")
+        further = (
+            f", walking {agree.span.max()} layers in {far.agreement.mean():.0%}" if agree.span.nunique() > 1 else ""
+        )
+        said.append(
+            f"Walking {agree.span.min()} layers arrives at the directly matched latent in {short.agreement.mean():.0%} of the cases"
+            f"{further} (chance: {agree.chance.mean():.2%})."
+        )
     return said
 
 
@@ -174,7 +225,11 @@ def next_layer(pairs: pd.DataFrame) -> dict:  # layer -> the next one in the run
     return dict(zip(layers, layers[1:]))
 
 # %% ../../nbs/studies/02_report.ipynb #b21259d0
-UNITS = dict(threshold="its own threshold", decoder="the activation that writes a vector of length 1", encoder="the activation of a step of length 1 along its encoder")
+UNITS = dict(
+    threshold="its own threshold",
+    decoder="the activation that writes a vector of length 1",
+    encoder="the activation of a step of length 1 along its encoder",
+)
 
 
 def write_report(
@@ -187,11 +242,23 @@ def write_report(
     fold = provenance["options"]["fold"]
     table = lambda frame, **kw: frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", **kw)
     adjacent = tables["mse"][tables["mse"].block.isin(["all", *BLOCKS])]
-    wide = adjacent.pivot_table(index="method", columns="block", values="relative", sort=False)[["all", *BLOCKS]].sort_values("all").reset_index().rename_axis(columns=None)
+    wide = (
+        adjacent.pivot_table(index="method", columns="block", values="relative", sort=False)[["all", *BLOCKS]]
+        .sort_values("all")
+        .reset_index()
+        .rename_axis(columns=None)
+    )
     read = lambda name: (files("saematch") / name).read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(read("report.html.j2"))
-    html = page.render(style=read("style.css"), findings=tables.get("findings") or findings(tables), provenance={k: v if isinstance(v, str) else json.dumps(v) for k, v in provenance.items()},
-                       images={k: (base64.b64encode(data).decode(), caption) for k, (data, caption) in images.items()}, title=provenance["suite"], folded=judging(fold) == fold, unit=UNITS.get(provenance.get("gauge", "threshold"), provenance.get("gauge")),
-                       tables=dict(mse=table(wide), lineages=table(tables["lineages"]), suite=table(tables["suite"].reset_index())))
+    html = page.render(
+        style=read("style.css"),
+        findings=tables.get("findings") or findings(tables),
+        provenance={k: v if isinstance(v, str) else json.dumps(v) for k, v in provenance.items()},
+        images={k: (base64.b64encode(data).decode(), caption) for k, (data, caption) in images.items()},
+        title=provenance["suite"],
+        folded=judging(fold) == fold,
+        unit=UNITS.get(provenance.get("gauge", "threshold"), provenance.get("gauge")),
+        tables=dict(mse=table(wide), lineages=table(tables["lineages"]), suite=table(tables["suite"].reset_index())),
+    )
     with atomic(path) as tmp:
         tmp.write_text(html, encoding="utf-8")

@@ -23,17 +23,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from . import report
+from ..ground import UsageError, atomic, read_json, sweep, unknown
 from ..judging.weights import growth
 from ..matching.descriptors import gauge_of, judging
-from .trial import Trial, experiment, judge_of, judged
+from ..matching.match import Match, match
+from ..saes.files import Suite, fingerprint, load_suite
 from ..saes.gauge import fold
 from ..saes.health import dead, remarks
-from ..ground import UsageError, atomic, read_json, sweep, unknown
-from ..saes.files import Suite, fingerprint, load_suite
-from ..matching.match import Match, match
-from .paper import panels
 from ..saes.sae import random_sae
+from . import report
+from .paper import panels
+from .trial import Trial, experiment, judge_of, judged
 
 # %% ../../nbs/studies/05_run.ipynb #0a1818db
 def parse_layers(
@@ -84,15 +84,21 @@ def check_run(suite: Suite, layers: list, options: "Options"):
         except ValueError as e:
             raise ValueError(f"layer {layer} ({sae.info.get('source')}): {e}") from e
         if said:  # once for each layer, not in every match
-            warnings.warn(f"layer {layer}: by their weights alone there are {said}; they are matched like all others. Leave the dead ones out with dead='exclude'")
+            warnings.warn(
+                f"layer {layer}: by their weights alone there are {said}; they are matched like all others. Leave the dead ones out with dead='exclude'"
+            )
     if len(widths) > 1:
-        raise ValueError(f"the layers of {suite.name} read hidden states of different width: "
-                         + ", ".join(f"d_model {d} at layer {layer}" for d, layer in widths.items()) + "; are they of one model?")
+        raise ValueError(
+            f"the layers of {suite.name} read hidden states of different width: "
+            + ", ".join(f"d_model {d} at layer {layer}" for d, layer in widths.items())
+            + "; are they of one model?"
+        )
 
 # %% ../../nbs/studies/05_run.ipynb #dbd283c5
 @dataclass(frozen=True)
 class Options:
     "What is compared and how: the options of `match`."
+
     weights: str = "all"
     fold: bool | str = True
     metric: str = "sqeuclidean"
@@ -104,9 +110,17 @@ class Options:
     norm: float | None = None
 
 
-VARIANTS = dict(unfolded=dict(fold=False), cosine=dict(metric="cosine"), greedy=dict(method="greedy"), mutual=dict(method="mutual"),
-                encoder=dict(weights="encoder"), decoder=dict(weights="decoder"), bias=dict(weights="bias"),
-                vanilla=dict(method="identity"), random=dict(method="random"))
+VARIANTS = dict(
+    unfolded=dict(fold=False),
+    cosine=dict(metric="cosine"),
+    greedy=dict(method="greedy"),
+    mutual=dict(method="mutual"),
+    encoder=dict(weights="encoder"),
+    decoder=dict(weights="decoder"),
+    bias=dict(weights="bias"),
+    vanilla=dict(method="identity"),
+    random=dict(method="random"),
+)
 
 
 def plan(
@@ -115,18 +129,28 @@ def plan(
 ) -> dict:  # (layer_a, layer_b, name) -> Options
     "Every match of a run: all pairs of layers directly, adjacent ones also by each alternative."
     options = replace(options, dead="keep") if options.dead == "warn" else options  # warned of beforehand
-    tasks = {(a, b, "direct"): options for i, a in enumerate(layers) for b in layers[i + 1:]}
+    tasks = {(a, b, "direct"): options for i, a in enumerate(layers) for b in layers[i + 1 :]}
     for a, b in zip(layers, layers[1:]):
-        tasks |= {(a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change) for name, change in VARIANTS.items()}
+        tasks |= {
+            (a, b, name): replace(options, **({"reject": None} if "method" in change else {}), **change)
+            for name, change in VARIANTS.items()
+        }
     return dict(sorted(tasks.items(), key=lambda t: (t[0][1] - t[0][0], t[0])))
 
 # %% ../../nbs/studies/05_run.ipynb #6048e379
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
     "What a run is: suite, layers, options, hashes of the weights, versions."
     gauges = {gauge_of(judging(options.fold), suite[l], suite[l]) for l in layers}
-    return dict(suite=suite.name, layers=layers, options=asdict(options), gauge=" and ".join(sorted(gauges)), sources={str(l): suite[l].info["source"] for l in layers},
-                weights_sha256={str(l): fingerprint(suite[l]) for l in layers},
-                versions={p: version(p) for p in ("saematch", "torch", "numpy", "scipy", "ortools")} | {"python": platform.python_version()})
+    return dict(
+        suite=suite.name,
+        layers=layers,
+        options=asdict(options),
+        gauge=" and ".join(sorted(gauges)),
+        sources={str(l): suite[l].info["source"] for l in layers},
+        weights_sha256={str(l): fingerprint(suite[l]) for l in layers},
+        versions={p: version(p) for p in ("saematch", "torch", "numpy", "scipy", "ortools")}
+        | {"python": platform.python_version()},
+    )
 
 # %% ../../nbs/studies/05_run.ipynb #7052d4e9
 def claim(
@@ -143,16 +167,29 @@ def claim(
         try:
             there = read_json(out / "run.json")
         except ValueError as e:
-            raise UsageError(f"{e}. {out} may hold a run, but it does not say which; choose another folder with --out, or --overwrite") from e
+            raise UsageError(
+                f"{e}. {out} may hold a run, but it does not say which; choose another folder with --out, or --overwrite"
+            ) from e
         if different := [k for k in mine if there.get(k) != mine[k]]:
-            raise UsageError(f"{out} holds the results of another run (suite {there.get('suite')}, layers {there.get('layers')}; "
-                             f"different: {', '.join(different)}); choose another folder with --out, or replace them with --overwrite")
-        earlier = [v for v in [*there.get("earlier_versions", []), there.get("versions")] if v != record.get("versions")]
+            raise UsageError(
+                f"{out} holds the results of another run (suite {there.get('suite')}, layers {there.get('layers')}; "
+                f"different: {', '.join(different)}); choose another folder with --out, or replace them with --overwrite"
+            )
+        earlier = [
+            v for v in [*there.get("earlier_versions", []), there.get("versions")] if v != record.get("versions")
+        ]
         record = record | (dict(earlier_versions=earlier) if earlier else {})
-    elif out.is_dir() and any(not p.match(".run.json.*.tmp") for p in out.iterdir()) and not (out / "run.json").exists():
+    elif (
+        out.is_dir() and any(not p.match(".run.json.*.tmp") for p in out.iterdir()) and not (out / "run.json").exists()
+    ):
         raise UsageError(f"{out} is not empty and holds no run; choose an empty or new folder with --out")
     if overwrite and (out / "run.json").is_file():
-        for old in ("summary.json", "report.html", "paper.html", "pairs.parquet"):  # run.json stays until another replaces it: the folder is never nobody's
+        for old in (
+            "summary.json",
+            "report.html",
+            "paper.html",
+            "pairs.parquet",
+        ):  # run.json stays until another replaces it: the folder is never nobody's
             (out / old).unlink(missing_ok=True)
         for old in ("matches", "figures", "evidence", "paper"):
             shutil.rmtree(out / old, ignore_errors=True)
@@ -191,7 +228,10 @@ def match_all(
     "Compute, or take from disk, every match of the plan."
     jobs = jobs or (os.cpu_count() or 1 if max(suite[layer].d_sae for layer in {a for a, _, _ in tasks}) <= 8192 else 1)
     where = lambda a, b, name: match_file(out, a, b, name)
-    keys = {(a, b, name): dict(a=hashes[str(a)], b=hashes[str(b)], **asdict(options)) for (a, b, name), options in tasks.items()}
+    keys = {
+        (a, b, name): dict(a=hashes[str(a)], b=hashes[str(b)], **asdict(options))
+        for (a, b, name), options in tasks.items()
+    }
 
     def one(task, options):
         a, b, _ = task
@@ -204,7 +244,9 @@ def match_all(
     pool = ThreadPoolExecutor(jobs)
     try:
         futures = [pool.submit(one, *item) for item in tasks.items()]
-        with tqdm(total=len(futures), desc="matching", unit="match", disable=None if progress is None else not progress) as bar:
+        with tqdm(
+            total=len(futures), desc="matching", unit="match", disable=None if progress is None else not progress
+        ) as bar:
             for done in as_completed(futures):
                 bar.set_postfix_str("layers {} to {}, {}".format(*done.result())), bar.update()
     except KeyboardInterrupt:
@@ -240,15 +282,21 @@ def run(
     layers = parse_layers(layers, suite.layers)
     check_run(suite, layers, options)
     record = provenance(suite, layers, options)
-    judge = None if trial is None else judge_of(trial, suite, layers)  # before the work, so that a wrong name is said at once
+    judge = (
+        None if trial is None else judge_of(trial, suite, layers)
+    )  # before the work, so that a wrong name is said at once
     out = claim(out, record, overwrite)
     matches = match_all(suite, plan(layers, options), out, record["weights_sha256"], jobs, progress)
     tables = collect(suite, matches, layers)
     if trial is not None:
         tables["evidence"] = experiment(out, suite, layers, matches, record, trial, judge, progress)
     tables["findings"] = report.findings(tables) + (judged(tables["evidence"]) if trial is not None else [])
-    summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1),
-                   **{k: tables[k].to_dict("records") for k in ("mse", "agreement", "growth", "lineages")})
+    summary = dict(
+        record,
+        findings=tables["findings"],
+        seconds=round(time.monotonic() - start, 1),
+        **{k: tables[k].to_dict("records") for k in ("mse", "agreement", "growth", "lineages")},
+    )
     write_results(out, tables, summary, record)
     return summary
 
@@ -258,11 +306,23 @@ def collect(suite: Suite, matches: dict, layers: list) -> dict:  # name -> table
     adjacent = list(zip(layers, layers[1:]))
     pairs = report.pair_table(suite, matches, layers)
     name = {(a, b): f"{a} to {b}" for a, b in adjacent}
-    return dict(pairs=pairs, growth=growth(suite, layers), mse=report.mse_table(suite, matches), agreement=report.agreement_table(matches, layers),
-                lineages=report.lineage_table(pairs, layers), suite=replace(suite, sources={l: suite.sources[l] for l in layers}).frame(),
-                costs={name[a, b]: matches[a, b, "direct"].cost.numpy() for a, b in adjacent},
-                chance={name[a, b]: matches[a, b, "random"].cost.numpy() for a, b in adjacent},
-                chance_cosine=float(np.nanmedian(np.concatenate([report.decoder_cosine(suite[a], suite[b], matches[a, b, "random"]) for a, b in adjacent]))))
+    return dict(
+        pairs=pairs,
+        growth=growth(suite, layers),
+        mse=report.mse_table(suite, matches),
+        agreement=report.agreement_table(matches, layers),
+        lineages=report.lineage_table(pairs, layers),
+        suite=replace(suite, sources={l: suite.sources[l] for l in layers}).frame(),
+        costs={name[a, b]: matches[a, b, "direct"].cost.numpy() for a, b in adjacent},
+        chance={name[a, b]: matches[a, b, "random"].cost.numpy() for a, b in adjacent},
+        chance_cosine=float(
+            np.nanmedian(
+                np.concatenate(
+                    [report.decoder_cosine(suite[a], suite[b], matches[a, b, "random"]) for a, b in adjacent]
+                )
+            )
+        ),
+    )
 
 
 def write_results(out: Path, tables: dict, summary: dict, record: dict):
@@ -272,7 +332,10 @@ def write_results(out: Path, tables: dict, summary: dict, record: dict):
     drawn = report.figures(tables)
     if "evidence" in tables:
         found = tables | tables["evidence"] | dict(layers=record["layers"])
-        drawn |= {f"evidence_{p.number.split()[0]}": (p.fig, f"{p.title} (figure {p.number} of the paper). {p.ours}") for p in panels(found, ("7", "11"))}
+        drawn |= {
+            f"evidence_{p.number.split()[0]}": (p.fig, f"{p.title} (figure {p.number} of the paper). {p.ours}")
+            for p in panels(found, ("7", "11"))
+        }
     images = {k: (report.png(fig), caption) for k, (fig, caption) in drawn.items()}
     for name, (data, _) in images.items():
         with atomic(out / "figures" / f"{name}.png") as tmp:

@@ -15,27 +15,27 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from tqdm import tqdm
 
-from ..lap.assign import assign
-from ..matching.descriptors import descriptors, gauge_of, judging, transport
-from ..judging.evidence import Pair, Sums, check_evidence, check_kept, decomposition, measure, merge, ridge
-from ..saes.gauge import fold
 from ..ground import UsageError, atomic, read_safetensors
-from ..saes.files import Suite
-from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
+from ..judging.evidence import Pair, Sums, check_evidence, check_kept, decomposition, measure, merge, ridge
+from ..lap.assign import assign
+from ..matching.descriptors import gauge_of, judging, transport
 from ..matching.match import Match, dense, match
+from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
+from ..saes.files import Suite
+from ..saes.gauge import fold
 from .report import walk
 
 # %% ../../nbs/studies/03_trial.ipynb #8e49ac2f
 @dataclass(frozen=True)
 class Trial:
     "On which model and text matches are judged."
+
     model: str = "smollm2-135m"
     text: tuple = TEXTS  # sources of load_text
     documents: int = 100  # of each source
@@ -55,10 +55,14 @@ class Trial:
 def corpora(trial: Trial, lm) -> tuple[dict, Tokens]:  # source -> Tokens, and those to fit on
     "The documents of each source, and the ones after them to fit on. Raises UsageError where a source has too few."
     if not (1 <= trial.documents and 0 <= trial.loss_documents <= trial.documents and 1 <= trial.fit_documents):
-        raise UsageError(f"documents={trial.documents}, loss_documents={trial.loss_documents}, fit_documents={trial.fit_documents}: the first and the last must be at "
-                         "least 1, and loss_documents not more than documents")
+        raise UsageError(
+            f"documents={trial.documents}, loss_documents={trial.loss_documents}, fit_documents={trial.fit_documents}: the first and the last must be at "
+            "least 1, and loss_documents not more than documents"
+        )
     if trial.batch < 1 or not all(0 < q <= 1 for q in (*trial.quantiles, *trial.loss_quantiles)):
-        raise UsageError(f"batch={trial.batch}, quantiles={trial.quantiles}, loss_quantiles={trial.loss_quantiles}: a batch has at least one document, quantiles lie above 0 and are at most 1")
+        raise UsageError(
+            f"batch={trial.batch}, quantiles={trial.quantiles}, loss_quantiles={trial.loss_quantiles}: a batch has at least one document, quantiles lie above 0 and are at most 1"
+        )
     if len(set(map(str, trial.text))) < len(trial.text):
         raise UsageError(f"a text is named twice: {', '.join(map(str, trial.text))}")
     if not trial.text:
@@ -67,15 +71,18 @@ def corpora(trial: Trial, lm) -> tuple[dict, Tokens]:  # source -> Tokens, and t
     for source in trial.text:
         found = load_text(source, need)
         if len(found) < need:
-            raise UsageError(f"{source} has {len(found)} documents; {trial.documents} to judge on and {trial.fit_documents} others to fit on need {need}. Ask for fewer documents, or give more text")
+            raise UsageError(
+                f"{source} has {len(found)} documents; {trial.documents} to judge on and {trial.fit_documents} others to fit on need {need}. Ask for fewer documents, or give more text"
+            )
         texts[str(source)] = tokenize(lm, found[: trial.documents], trial.length)
-        extra += found[trial.documents:]
+        extra += found[trial.documents :]
     return texts, tokenize(lm, extra, trial.length)
 
 # %% ../../nbs/studies/03_trial.ipynb #4fdfb9fb
 @dataclass(frozen=True)
 class Fit:
     "What the documents to fit on say: by layer, or by pair of layers."
+
     limits: dict  # layer -> largest norm that counts
     states: dict  # layer -> [tokens, d_model], only those that count
 
@@ -84,7 +91,9 @@ class Fit:
 def fit(lm, tokens: Tokens, layers: list, batch: int = 8, times: float = 5.0, progress: bool | None = False) -> Fit:
     "Hidden states of all layers on the text to fit on (they are kept: 4 bytes x tokens x d_model x layers), and the norm limits."
     parts = {l: [] for l in layers}
-    for rows in tqdm(torch.arange(len(tokens)).split(batch), desc="other text", disable=None if progress is None else not progress):
+    for rows in tqdm(
+        torch.arange(len(tokens)).split(batch), desc="other text", disable=None if progress is None else not progress
+    ):
         part = tokens[rows]
         for l, x in hidden_states(lm, part, layers).items():
             parts[l].append(x[part.counted.to(x.device)])
@@ -112,23 +121,42 @@ def whitening(*states: Tensor, shrink: float = 1e-3) -> Tensor:  # [d, d]: x @ i
     return (vectors * (values + shrink * values.mean()).rsqrt()) @ vectors.T
 
 # %% ../../nbs/studies/03_trial.ipynb #fc0196c7
-def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27) -> dict:  # name -> (Match, factor or None)
+def learned(
+    pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27
+) -> dict:  # name -> (Match, factor or None)
     "Matches that need data: by correlation of activations (at most `most` numbers a side, tokens taken evenly), by measured scales, in whitened coordinates."
     x = [fitted.states[l].to(s.W_enc) for l, s in zip(pair, (a, b))]
     f = [s.encode(h) for s, h in zip((a, b), x)]
     rows = []
     for values in f:
-        z = values[:: max(1, -(-values.numel() // most))].T.contiguous()  # every n-th token, so that each kind of text has its share
+        z = values[
+            :: max(1, -(-values.numel() // most))
+        ].T.contiguous()  # every n-th token, so that each kind of text has its share
         z = z - z.mean(1, keepdim=True)  # not in place: of one latent the transpose is no copy
         rows.append(z / z.norm(dim=1, keepdim=True).clamp(min=1e-12))
-    small = a.d_sae * b.d_sae <= 2**24  # rows are as long as there are tokens: while all correlations fit, SciPy on them is quicker than distances in tiles
-    index = dense(-rows[0] @ rows[1].T) if small else assign(*rows).index.cpu()  # rows of length 1: the smallest distance is the largest correlation
+    small = (
+        a.d_sae * b.d_sae <= 2**24
+    )  # rows are as long as there are tokens: while all correlations fit, SciPy on them is quicker than distances in tiles
+    index = (
+        dense(-rows[0] @ rows[1].T) if small else assign(*rows).index.cpu()
+    )  # rows of length 1: the smallest distance is the largest correlation
     gauge = gauge_of(judging(options.get("fold", True)), a, b)
-    correlation = Match(index, b.d_sae, torch.full((a.d_sae,), float("nan"), dtype=torch.float64), dict(gauge=gauge, method="activation correlation"))
+    correlation = Match(
+        index,
+        b.d_sae,
+        torch.full((a.d_sae,), float("nan"), dtype=torch.float64),
+        dict(gauge=gauge, method="activation correlation"),
+    )
     units = [activation_scale(s, v) for s, v in zip((a, b), f)]
     weights = dict(weights=options.get("weights", "all"), dead="keep")
     scaled = match(fold(a, units[0]), fold(b, units[1]), fold=False, **weights)
-    found = {"correlation": (correlation, None), "activation scale": (scaled, units[1][scaled.index.to(a.device)] / units[0] * (1 if scaled.sign is None else scaled.sign.to(units[0])))}
+    found = {
+        "correlation": (correlation, None),
+        "activation scale": (
+            scaled,
+            units[1][scaled.index.to(a.device)] / units[0] * (1 if scaled.sign is None else scaled.sign.to(units[0])),
+        ),
+    }
     if a.normalize == b.normalize == "none":
         W = whitening(*x)
         white = match(*(transport(fold(s, gauge), W) for s in (a, b)), fold=False, **weights)
@@ -136,31 +164,68 @@ def learned(pair: tuple, a, b, fitted: Fit, options: Mapping, most: int = 2**27)
     return found
 
 # %% ../../nbs/studies/03_trial.ipynb #cc76f1d3
-SKIP_LOSS = ("encoder", "decoder", "bias")  # matches by one block of weights: compared by Matching Score and explained variance
+SKIP_LOSS = (
+    "encoder",
+    "decoder",
+    "bias",
+)  # matches by one block of weights: compared by Matching Score and explained variance
 
 
-def pairs_of(suite: Suite, layers: list, matches: Mapping, fitted: Fit, trial: Trial, options: Mapping, progress: bool | None = False) -> dict:  # (layer_a, layer_b) -> Pair
+def pairs_of(
+    suite: Suite,
+    layers: list,
+    matches: Mapping,
+    fitted: Fit,
+    trial: Trial,
+    options: Mapping,
+    progress: bool | None = False,
+) -> dict:  # (layer_a, layer_b) -> Pair
     "Adjacent layers with every match and baseline; longer spans with the direct, the composed, the identical and a random match."
     pairs, saes = {}, {l: suite[l].to(fitted.states[l].device) for l in layers}
     adjacent = list(zip(layers, layers[1:]))
     for la, lb in tqdm(adjacent, desc="fitting", disable=None if progress is None else not progress):
         a, b = saes[la], saes[lb]
-        named = {("match" if name == "direct" else "identity" if name == "vanilla" else name): m for (x, y, name), m in matches.items() if (x, y) == (la, lb)}
+        named = {
+            ("match" if name == "direct" else "identity" if name == "vanilla" else name): m
+            for (x, y, name), m in matches.items()
+            if (x, y) == (la, lb)
+        }
         extra = learned((la, lb), a, b, fitted, options)
-        pairs[la, lb] = Pair(a, b, {"match": named.pop("match"), **named, **{k: m for k, (m, _) in extra.items()}}, ridge(fitted.states[la], fitted.states[lb]).to(a.dtype),
-                             trial.quantiles, factors={k: v for k, (_, v) in extra.items() if v is not None},
-                             without_loss=(*SKIP_LOSS, *(f"quantile {q:g}" for q in trial.quantiles if q not in trial.loss_quantiles)))
+        pairs[la, lb] = Pair(
+            a,
+            b,
+            {"match": named.pop("match"), **named, **{k: m for k, (m, _) in extra.items()}},
+            ridge(fitted.states[la], fitted.states[lb]).to(a.dtype),
+            trial.quantiles,
+            factors={k: v for k, (_, v) in extra.items() if v is not None},
+            without_loss=(*SKIP_LOSS, *(f"quantile {q:g}" for q in trial.quantiles if q not in trial.loss_quantiles)),
+        )
     for i, la in enumerate(layers):
-        for lb in layers[i + 2:]:
+        for lb in layers[i + 2 :]:
             a, b = saes[la], saes[lb]
-            blind = {how: match(a, b, method=how, dead="keep") for how in ("identity", "random") if how == "random" or a.d_sae == b.d_sae}
-            pairs[la, lb] = Pair(a, b, {"match": matches[la, lb, "direct"], "composed": walk(matches, layers, la, lb), **blind}, decode=False)
+            blind = {
+                how: match(a, b, method=how, dead="keep")
+                for how in ("identity", "random")
+                if how == "random" or a.d_sae == b.d_sae
+            }
+            pairs[la, lb] = Pair(
+                a,
+                b,
+                {"match": matches[la, lb, "direct"], "composed": walk(matches, layers, la, lb), **blind},
+                decode=False,
+            )
     return pairs
 
 # %% ../../nbs/studies/03_trial.ipynb #653dc76b
 def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, trial: Trial) -> str:
     "SHA-256 of what the numbers depend on: weights and options, matches, the texts to judge and to fit on, the trial, samples of the model's weights, the version of saematch."
-    h = hashlib.sha256(json.dumps([record, asdict(trial), version("saematch"), {str(k): v for k, v in fitted.limits.items()}], sort_keys=True, default=str).encode())
+    h = hashlib.sha256(
+        json.dumps(
+            [record, asdict(trial), version("saematch"), {str(k): v for k, v in fitted.limits.items()}],
+            sort_keys=True,
+            default=str,
+        ).encode()
+    )
     for pair in pairs.values():
         for m in pair.matches.values():
             h.update(m.index.numpy())
@@ -189,10 +254,17 @@ def load_chunk(path: Path, key: str) -> dict | None:
     return tensors if meta.get("key") == key else None
 
 # %% ../../nbs/studies/03_trial.ipynb #2df23576
-def pass_over(lm, pairs: Mapping, texts: Mapping, fitted: Fit, trial: Trial, folder: Path, key: str, progress: bool | None = None) -> dict:  # source -> sums
+def pass_over(
+    lm, pairs: Mapping, texts: Mapping, fitted: Fit, trial: Trial, folder: Path, key: str, progress: bool | None = None
+) -> dict:  # source -> sums
     "All chunks, computed or taken from `folder`, merged for each source."
     found, tasks = {s: [] for s in texts}, chunks(trial, texts)
-    with tqdm(total=sum(b - a for _, a, b, _ in tasks), desc="judging", unit="document", disable=None if progress is None else not progress) as bar:
+    with tqdm(
+        total=sum(b - a for _, a, b, _ in tasks),
+        desc="judging",
+        unit="document",
+        disable=None if progress is None else not progress,
+    ) as bar:
         for source, first, last, loss in tasks:
             name = hashlib.sha256(source.encode()).hexdigest()[:12] if Path(source).name != source else source
             path = folder / f"{name}-{first:06d}.safetensors"
@@ -206,26 +278,43 @@ def pass_over(lm, pairs: Mapping, texts: Mapping, fitted: Fit, trial: Trial, fol
     return {s: merge(parts) for s, parts in found.items()}
 
 # %% ../../nbs/studies/03_trial.ipynb #a3f0e6de
-def score_table(sums: Mapping, pairs: Mapping) -> pd.DataFrame:  # source, layer_a, layer_b, route, metric, value, low, high, documents
+def score_table(
+    sums: Mapping, pairs: Mapping
+) -> pd.DataFrame:  # source, layer_a, layer_b, route, metric, value, low, high, documents
     "Every number with its 95 % interval over documents: for each source of text, and for all together."
     rows = []
     for source, found in {**sums, "all": merge(sums.values())}.items():
         s = Sums(found, {k: p.routes() for k, p in pairs.items()}, {k: list(p.matches) for k, p in pairs.items()})
         for pair, p in pairs.items():
-            scores = {(name, "matching score"): s.matching_score(pair, name) for name in p.matches} | {(name, "jaccard"): s.jaccard(pair, name) for name in p.matches}
+            scores = {(name, "matching score"): s.matching_score(pair, name) for name in p.matches} | {
+                (name, "jaccard"): s.jaccard(pair, name) for name in p.matches
+            }
             if p.decode:
                 scores |= {(r, "explained variance"): v for r, v in explained(s, pair).items()}
                 if "loss/n" in found:
                     scores |= {(r, "delta loss"): s.delta_loss(pair, r) for r in p.routes() if r not in p.without_loss}
             for (route, metric), score in scores.items():
                 low, high = score.interval()
-                rows.append(dict(source=source, layer_a=pair[0], layer_b=pair[1], route=route, metric=metric, value=score.value, low=low, high=high, documents=len(score.top)))
+                rows.append(
+                    dict(
+                        source=source,
+                        layer_a=pair[0],
+                        layer_b=pair[1],
+                        route=route,
+                        metric=metric,
+                        value=score.value,
+                        low=low,
+                        high=high,
+                        documents=len(score.top),
+                    )
+                )
     return pd.DataFrame(rows)
 
 
 def explained(s: Sums, pair: tuple) -> dict:  # route -> Score
     "Explained variance of every route (the sums are centred once)."
     from saematch.judging.evidence import Score
+
     C = s.centred(pair)
     return {r: Score(C[:, k, k], C[:, 0, 0], complement=True) for k, r in enumerate(s.names[pair], 1)}
 
@@ -238,16 +327,44 @@ def latent_table(found: Mapping, pairs: Mapping) -> pd.DataFrame:
             m = p.matches["match"]
             both = found[f"{la}-{lb}/latents/both"][0]
             active = [found[f"{l}/latents/active"] for l in (la, lb)]
-            chance = found[f"{la}-{lb}/latents/both"][list(p.matches).index("random")] if "random" in p.matches else torch.full_like(both, -1)
-            parts.append(pd.DataFrame(dict(layer_a=la, layer_b=lb, latent_a=range(len(m)), latent_b=m.index, cost=m.cost, active_a=active[0],
-                                           active_b=torch.where(m.matched, active[1][m.index.clamp(min=0)], 0), both=both, both_random=chance, gain=found[f"{la}-{lb}/latents/gain"])))
+            chance = (
+                found[f"{la}-{lb}/latents/both"][list(p.matches).index("random")]
+                if "random" in p.matches
+                else torch.full_like(both, -1)
+            )
+            parts.append(
+                pd.DataFrame(
+                    dict(
+                        layer_a=la,
+                        layer_b=lb,
+                        latent_a=range(len(m)),
+                        latent_b=m.index,
+                        cost=m.cost,
+                        active_a=active[0],
+                        active_b=torch.where(m.matched, active[1][m.index.clamp(min=0)], 0),
+                        both=both,
+                        both_random=chance,
+                        gain=found[f"{la}-{lb}/latents/gain"],
+                    )
+                )
+            )
     return pd.concat(parts, ignore_index=True)
 
 
 def scale_table(found: Mapping, suite: Suite, layers: list) -> pd.DataFrame:
     "One row for each latent and layer: threshold, tokens on which it is active, mean activation then."
-    rows = [pd.DataFrame(dict(layer=l, latent=range(suite[l].d_sae), threshold=suite[l].threshold.cpu(), active=(n := found[f"{l}/latents/active"]),
-                              mean=(found[f"{l}/latents/sum"] / n.clamp(min=1)).numpy())) for l in layers]
+    rows = [
+        pd.DataFrame(
+            dict(
+                layer=l,
+                latent=range(suite[l].d_sae),
+                threshold=suite[l].threshold.cpu(),
+                active=(n := found[f"{l}/latents/active"]),
+                mean=(found[f"{l}/latents/sum"] / n.clamp(min=1)).numpy(),
+            )
+        )
+        for l in layers
+    ]
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/studies/03_trial.ipynb #1c583715
@@ -262,21 +379,29 @@ def judge_of(trial: Trial, suite: Suite, layers: list, lm=None):
 def judged(tables: Mapping) -> list:  # sentences
     "What an experiment found, in sentences."
     s = tables["scores"].query("source == 'all'")
-    adjacent = s[s.metric == "explained variance"][["layer_a", "layer_b"]].drop_duplicates()  # longer spans have few routes: means over them would compare unlike pairs
+    adjacent = s[s.metric == "explained variance"][
+        ["layer_a", "layer_b"]
+    ].drop_duplicates()  # longer spans have few routes: means over them would compare unlike pairs
     s = s.merge(adjacent).groupby(["metric", "route"]).value.mean()
     get = lambda metric, route: s.get((metric, route), float("nan"))
     ev, loss = "explained variance", "delta loss"
-    said = [f"On text, a latent's partner is active on {get('matching score', 'match'):.1%} of the tokens on which the latent is (unfolded {get('matching score', 'unfolded'):.1%}, "
-            f"by correlation of activations {get('matching score', 'correlation'):.1%}, identity {get('matching score', 'identity'):.1%}, random {get('matching score', 'random'):.1%}).",
-            f"Encode-permute-decode explains {get(ev, 'match'):.2f} of the next layer's variance; copying the layer's own reconstruction {get(ev, 'previous'):.2f}, "
-            f"copying the state itself {get(ev, 'layer drop'):.2f}, a linear map {get(ev, 'linear map'):.2f}, the next layer's own SAE {get(ev, 'current'):.2f}."]
+    said = [
+        f"On text, a latent's partner is active on {get('matching score', 'match'):.1%} of the tokens on which the latent is (unfolded {get('matching score', 'unfolded'):.1%}, "
+        f"by correlation of activations {get('matching score', 'correlation'):.1%}, identity {get('matching score', 'identity'):.1%}, random {get('matching score', 'random'):.1%}).",
+        f"Encode-permute-decode explains {get(ev, 'match'):.2f} of the next layer's variance; copying the layer's own reconstruction {get(ev, 'previous'):.2f}, "
+        f"copying the state itself {get(ev, 'layer drop'):.2f}, a linear map {get(ev, 'linear map'):.2f}, the next layer's own SAE {get(ev, 'current'):.2f}.",
+    ]
     if (loss, "match") in s:
-        said.append(f"It costs {get(loss, 'match'):.2f} nats per token; the copy {get(loss, 'previous'):.2f}, leaving the block out {get(loss, 'layer drop'):.2f}, a linear map {get(loss, 'linear map'):.2f}, a random match {get(loss, 'random'):.2f}.")
+        said.append(
+            f"It costs {get(loss, 'match'):.2f} nats per token; the copy {get(loss, 'previous'):.2f}, leaving the block out {get(loss, 'layer drop'):.2f}, a linear map {get(loss, 'linear map'):.2f}, a random match {get(loss, 'random'):.2f}."
+        )
     facts = tables["facts"]
     text, counted = (sum(p[k] for p in facts["positions"].values()) for k in ("text", "counted"))
     seconds = facts["seconds"]
-    said.append(f"{counted:,} of {text:,} text positions were counted; {text - counted} with hidden states of more than five times the median norm were left out, and the first of each document. "
-                f"Time: {seconds['forward']:.0f} s in the forward pass that all share ({seconds['forward'] / sum(seconds.values()):.0%}), {seconds['sums']:.0f} s in sums, {seconds['losses']:.0f} s in the forward passes of the losses.")
+    said.append(
+        f"{counted:,} of {text:,} text positions were counted; {text - counted} with hidden states of more than five times the median norm were left out, and the first of each document. "
+        f"Time: {seconds['forward']:.0f} s in the forward pass that all share ({seconds['forward'] / sum(seconds.values()):.0%}), {seconds['sums']:.0f} s in sums, {seconds['losses']:.0f} s in the forward passes of the losses."
+    )
     return said
 
 # %% ../../nbs/studies/03_trial.ipynb #148fc84a
@@ -298,12 +423,21 @@ def experiment(
     texts, other = corpora(trial, lm)
     fitted = fit(lm, other, layers, progress=progress)
     pairs = pairs_of(suite, layers, matches, fitted, trial, record["options"], progress)
-    key = key_of(lm, pairs, texts | {"to fit on": other}, fitted, dict(weights=record["weights_sha256"], options=record["options"]), trial)
+    key = key_of(
+        lm,
+        pairs,
+        texts | {"to fit on": other},
+        fitted,
+        dict(weights=record["weights_sha256"], options=record["options"]),
+        trial,
+    )
     sums = pass_over(lm, pairs, texts, fitted, trial, folder / "chunks", key, progress)
     for found in sums.values():
         check_kept(found)
     total = merge(sums.values())
-    tables = dict(scores=score_table(sums, pairs), latents=latent_table(total, pairs), scales=scale_table(total, suite, layers))
+    tables = dict(
+        scores=score_table(sums, pairs), latents=latent_table(total, pairs), scales=scale_table(total, suite, layers)
+    )
     (folder / "facts.json").unlink(missing_ok=True)  # until it is back, the tables are not those of one evaluation
     for name in TABLES:
         with atomic(folder / f"{name}.parquet") as tmp:
@@ -314,16 +448,36 @@ def experiment(
     return tables
 
 # %% ../../nbs/studies/03_trial.ipynb #c964c00b
-def facts(lm, total: Mapping, sums: Mapping, pairs: Mapping, fitted: Fit, texts: Mapping, trial: Trial, key: str) -> dict:
+def facts(
+    lm, total: Mapping, sums: Mapping, pairs: Mapping, fitted: Fit, texts: Mapping, trial: Trial, key: str
+) -> dict:
     "What was counted and left out, the model's own loss, the decompositions of the error, where the time went."
     s = Sums(total, {k: p.routes() for k, p in pairs.items()}, {k: list(p.matches) for k, p in pairs.items()})
-    parts = {f"{a}-{b}": {side: decomposition(s, (a, b), "match", side).to_dict() for side in "ab"} for (a, b), p in pairs.items() if p.decode}
+    parts = {
+        f"{a}-{b}": {side: decomposition(s, (a, b), "match", side).to_dict() for side in "ab"}
+        for (a, b), p in pairs.items()
+        if p.decode
+    }
     forward, in_sums, losses = total["seconds"].sum(0).tolist()
-    return dict(trial=asdict(trial), key=key, limits={str(k): v for k, v in fitted.limits.items()}, documents={k: len(t) for k, t in texts.items()},
-                positions={k: dict(all=int(texts[k].lengths.sum()), text=int(f["text"].sum()), counted=int(f["kept"].sum())) for k, f in sums.items()},
-                own_loss={k: float(f["loss/own"].sum() / f["loss/n"].sum()) for k, f in sums.items() if "loss/n" in f}, decomposition=parts,
-                hidden_norm={k: float(x.norm(dim=-1).mean()) for k, x in fitted.states.items()}, step_norm={f"{a}-{b}": float((fitted.states[b] - fitted.states[a]).norm(dim=-1).mean()) for (a, b), p in pairs.items() if p.decode},
-                seconds=dict(forward=forward, sums=in_sums, losses=losses))
+    return dict(
+        trial=asdict(trial),
+        key=key,
+        limits={str(k): v for k, v in fitted.limits.items()},
+        documents={k: len(t) for k, t in texts.items()},
+        positions={
+            k: dict(all=int(texts[k].lengths.sum()), text=int(f["text"].sum()), counted=int(f["kept"].sum()))
+            for k, f in sums.items()
+        },
+        own_loss={k: float(f["loss/own"].sum() / f["loss/n"].sum()) for k, f in sums.items() if "loss/n" in f},
+        decomposition=parts,
+        hidden_norm={k: float(x.norm(dim=-1).mean()) for k, x in fitted.states.items()},
+        step_norm={
+            f"{a}-{b}": float((fitted.states[b] - fitted.states[a]).norm(dim=-1).mean())
+            for (a, b), p in pairs.items()
+            if p.decode
+        },
+        seconds=dict(forward=forward, sums=in_sums, losses=losses),
+    )
 
 
 def load_experiment(folder: str | Path) -> dict:
@@ -337,5 +491,7 @@ def load_experiment(folder: str | Path) -> dict:
         try:
             tables[name] = pd.read_parquet(folder / f"{name}.parquet")
         except (OSError, ValueError) as e:  # pyarrow's errors are ValueErrors
-            raise UsageError(f"{folder / name}.parquet is missing or damaged ({e}); make it again with saematch run --evaluate --out {asked}") from e
+            raise UsageError(
+                f"{folder / name}.parquet is missing or damaged ({e}); make it again with saematch run --evaluate --out {asked}"
+            ) from e
     return tables | dict(facts=json.loads((folder / "facts.json").read_text()))
