@@ -171,18 +171,17 @@ def progress_bar(
 # %% ../nbs/00_ground.ipynb #ae41898f
 def notebook_data(
     name: str = "",  # "hidden_states.safetensors", "smollm2-135m-early", ...
-) -> Path:  # relative to the current folder where that is inside the repository
-    "A file or folder of `nbs/data`. Raises FileNotFoundError outside a clone of the repository, or if there is none of this name."
+) -> Path:  # relative to the current folder
+    """A file or folder of `nbs/data`.
+
+    Raises FileNotFoundError outside a clone of the repository, or if there is none of this name.
+    """
     here = Path.cwd()
-    roots = (
-        [folder / "nbs" / "data" for folder in (here, *here.parents, Path(__file__).parent.parent)]
-        if "__file__" in globals()
-        else [folder / "nbs" / "data" for folder in (here, *here.parents)]
-    )
-    root = next((r for r in roots if r.is_dir()), None)
+    root = next((data for folder in (here, *here.parents) if (data := folder / "nbs" / "data").is_dir()), None)
     if root is None:
         raise FileNotFoundError(
-            "the data of the notebooks is not in the package: run this in a clone of the repository, where it lies in nbs/data"
+            "the data of the notebooks is not in the package: run this in a clone of the repository, "
+            "where it lies in nbs/data"
         )
     if not (path := root / name).exists():
         raise FileNotFoundError(f"nbs/data has no {name}; it has {', '.join(sorted(p.name for p in root.iterdir()))}")

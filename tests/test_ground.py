@@ -7,12 +7,14 @@ from saematch.ground import (
     atomic,
     read_safetensors,
     check_finite,
+    notebook_data,
 )
 
 
 import errno
 import pickle
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 from fastcore.test import expect_fail
@@ -58,3 +60,12 @@ def test_the_message_counts_and_says_where():
     x[1, 2], x[2, 0] = float("nan"), float("inf")
     with expect_fail(ValueError, "x has 1 NaN and 1 infinite of 12 values, the first at [1, 2]"):
         check_finite("x", x)
+
+
+def test_data_is_found_from_any_folder_of_the_repository():
+    assert notebook_data("hidden_states.safetensors").is_file()
+    with expect_fail(FileNotFoundError, "nbs/data has no hidden_state.safetensors; it has"):
+        notebook_data("hidden_state.safetensors")
+    with tempfile.TemporaryDirectory() as folder, expect_fail(FileNotFoundError, "run this in a clone of the repository"):
+        with chdir(folder):
+            notebook_data("hidden_states.safetensors")
