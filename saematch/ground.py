@@ -77,7 +77,7 @@ def sweep(folder: Path):
 
 # %% ../nbs/00_ground.ipynb #24de5f31
 def check_target(path: Path, kind: str):
-    "Raise UsageError if a file is in the way that is not of the kind to be written: weights must not be lost to a match."
+    "Raise UsageError if a file is in the way that is not of the kind to be written: a match must not replace weights."
     if path.exists():
         try:
             there = read_safetensors(path)[1].get("format", "")
