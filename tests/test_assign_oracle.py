@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-import saematch.assign  # noqa: F401  (the module, beside the function of the same name)
+import saematch.lap.assign  # noqa: F401  (the module, beside the function of the same name)
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from saematch import assign, verify
 
-engine = __import__("sys").modules["saematch.assign"]
+engine = __import__("sys").modules["saematch.lap.assign"]
 
 
 def costs(X, Y, metric):

@@ -60,7 +60,7 @@ def test_help_and_version_are_quick_to_ask():
     shown = call("--help")
     assert shown.returncode == 0 and all(word in shown.stdout for word in ("run", "match", "info"))
     assert call("--version").stdout.startswith("saematch ")
-    code = "import sys, saematch, saematch.cli; saematch.cli.parser(); sys.exit('torch' in sys.modules)"
+    code = "import sys, saematch, saematch.studies.cli; saematch.studies.cli.parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0, "asking for help must not import torch"
 
 
