@@ -5,6 +5,7 @@ import torch
 
 from saematch.studies.figures import (
     axes,
+    label_lines,
     plot_over_layers,
     plot_mse,
     plot_distribution,
@@ -44,4 +45,18 @@ def test_plots_draw_the_numbers_they_are_given():
     assert ax.lines[0].get_ydata().tolist() == [1, 2] and len(ax.collections) == 1
     own = axes()
     assert plot_distribution({"1 to 2": [1.0, 2, 3]}, {"1 to 2": [2.0, 3, 4]}, ax=own) is own and len(own.get_xticks()) == 1
+    plt.close("all")
+
+
+def test_labels_stand_beside_their_lines_and_apart():
+    matplotlib.use("Agg")
+    ax = axes()
+    for name, y in dict(a=[0, 1.0], b=[0, 0.99], c=[0.5, np.nan], _hidden=[0, 0.2]).items():
+        ax.plot([0, 1], y, label=name)
+    texts = {t.get_text(): t for t in label_lines(ax, gap=12).texts}
+    assert list(texts) == ["c", "b", "a"] and texts["c"].xy == (1, 0.5)
+    assert all(texts[line.get_label()].get_color() == line.get_color() for line in ax.lines[:3])
+    ax.figure.canvas.draw()
+    box = {name: t.get_window_extent() for name, t in texts.items()}
+    assert box["a"].y0 - box["b"].y0 >= 11 * ax.figure.dpi / 72 and box["a"].x0 > ax.get_window_extent().x1
     plt.close("all")
