@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from .model.lm import load_lm
     from .saes.files import Suite, load_sae, load_suite, save_sae
     from .saes.gauge import fold
-    from .saes.sae import SAE, permute, planted, random_sae, rescale
+    from .saes.sae import SAE, permute, rescale
+    from .saes.toys import planted, random_sae
 
 _HOME = {
-    "saes.sae": ("SAE", "permute", "rescale", "random_sae", "planted"),
+    "saes.sae": ("SAE", "permute", "rescale"),
+    "saes.toys": ("random_sae", "planted"),
     "saes.files": ("load_sae", "save_sae", "load_suite", "Suite"),
     "saes.gauge": ("fold",),
     "lap.assign": ("assign", "verify"),

@@ -11,10 +11,11 @@ from saematch.judging.weights import (
 
 
 from fastcore.test import expect_fail
+from saematch.saes.toys import random_sae
 
 from saematch.matching.match import Match, match
 from saematch.saes.gauge import absorb_b_dec, fold
-from saematch.saes.sae import random_sae, rescale
+from saematch.saes.sae import rescale
 
 
 def test_mse_is_the_mean_over_entries():

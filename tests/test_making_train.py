@@ -171,7 +171,7 @@ def test_the_sparsity_loss_counts_latents():
 
 
 def test_the_scale_is_folded_into_the_weights():
-    from saematch.saes.sae import random_sae
+    from saematch.saes.toys import random_sae
 
     trained, c = random_sae(16, 40, seed=0), 0.1
     x = torch.randn(20, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / c

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from fastcore.test import expect_fail
+from saematch.saes.toys import random_sae
 from safetensors.torch import save as safetensors_bytes
 from torch.testing import assert_close
 
 from saematch.ground import UnknownName, UsageError
-from saematch.saes.sae import SAE, random_sae
+from saematch.saes.sae import SAE
 
 
 def test_every_local_layout_round_trips():

@@ -17,9 +17,9 @@ from dataclasses import replace
 
 import torch
 from fastcore.test import expect_fail
+from saematch.saes.toys import planted, random_sae
 
 from saematch.saes.gauge import fold
-from saematch.saes.sae import planted, random_sae
 def damaged(sae):
     "Ways in which loaders have gone wrong."
     shuffled = torch.randperm(sae.d_sae, generator=torch.Generator().manual_seed(0))

@@ -23,13 +23,13 @@ import tempfile
 from pathlib import Path
 
 from fastcore.test import expect_fail
+from saematch.saes.toys import random_sae
 from torch.testing import assert_close
 
 from saematch.ground import UsageError
 from saematch.judging.evidence import Pair, Sums
 from saematch.matching.match import match
 from saematch.saes.files import Suite, save_sae
-from saematch.saes.sae import random_sae
 from dataclasses import replace
 
 import torch

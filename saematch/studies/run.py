@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ..saes.toys import random_sae
 from tqdm import tqdm
 
 from ..ground import UsageError, atomic, read_json, sweep, unknown
@@ -30,7 +31,6 @@ from ..matching.match import Match, match
 from ..saes.files import Suite, fingerprint, load_suite
 from ..saes.gauge import fold
 from ..saes.health import dead, remarks
-from ..saes.sae import random_sae
 from . import report
 from .paper import panels
 from .trial import Trial, experiment, judge_of, judged
