@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from .matching.descriptors import descriptors
     from .matching.match import Match, compose, match
     from .model.lm import load_lm
-    from .saes.files import Suite, load_sae, load_suite, save_sae
+    from .saes.files import load_sae, save_sae
     from .saes.gauge import fold
     from .saes.sae import SAE, permute, rescale
+    from .saes.suite import Suite, load_suite
     from .saes.toys import planted, random_sae
 
 _HOME = {
     "saes.sae": ("SAE", "permute", "rescale"),
     "saes.toys": ("random_sae", "planted"),
-    "saes.files": ("load_sae", "save_sae", "load_suite", "Suite"),
+    "saes.files": ("load_sae", "save_sae"),
+    "saes.suite": ("load_suite", "Suite"),
     "saes.gauge": ("fold",),
     "lap.assign": ("assign", "verify"),
     "matching.descriptors": ("descriptors",),

@@ -19,13 +19,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from fastcore.test import expect_fail
-from saematch.saes.toys import planted, random_sae
 from torch.testing import assert_close
 
 from saematch.lap.metric import cost_matrix
 from saematch.matching.descriptors import descriptors
 from saematch.matching.match import Match, match
 from saematch.saes.sae import permute
+from saematch.saes.toys import planted, random_sae
 
 
 def test_scores_are_those_of_the_whole_matrix():

@@ -23,13 +23,13 @@ from saematch.judging.evidence import (
 from dataclasses import replace
 
 from fastcore.test import expect_fail
-from saematch.saes.toys import random_sae
 from torch.testing import assert_close
 
 from saematch.ground import UsageError
 from saematch.matching.match import Match, match, scatter
 from saematch.model.lm import hidden_states, load_lm, norm_limits, tokenize
 from saematch.saes.sae import permute, rescale
+from saematch.saes.toys import random_sae
 from saematch.model.lm import Tokens
 
 

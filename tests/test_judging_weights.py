@@ -11,11 +11,11 @@ from saematch.judging.weights import (
 
 
 from fastcore.test import expect_fail
-from saematch.saes.toys import random_sae
 
 from saematch.matching.match import Match, match
 from saematch.saes.gauge import absorb_b_dec, fold
 from saematch.saes.sae import rescale
+from saematch.saes.toys import random_sae
 
 
 def test_mse_is_the_mean_over_entries():
@@ -43,7 +43,7 @@ def test_agreement_counts_latents_matched_in_both():
 
 
 def test_growth_reports_what_the_weights_say():
-    from saematch.saes.files import load_suite
+    from saematch.saes.suite import load_suite
 
     suite = load_suite("smollm2-135m-resid")
     table = growth(suite, [14, 19]).set_index(["layer", "quantity"])

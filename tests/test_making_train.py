@@ -26,10 +26,11 @@ from unittest.mock import patch
 
 import numpy as np
 from fastcore.test import expect_fail
+from saematch.saes.suite import fingerprint, load_suite
 
 from saematch.ground import UsageError
 from saematch.model.lm import hidden_states, quiet
-from saematch.saes.files import fingerprint, load_sae, load_suite
+from saematch.saes.files import load_sae
 from saematch.saes.health import explained_variance
 
 

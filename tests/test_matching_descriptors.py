@@ -13,11 +13,11 @@ import warnings
 from dataclasses import replace
 
 from fastcore.test import expect_fail
-from saematch.saes.toys import planted, random_sae
 from torch.testing import assert_close
 
 from saematch.lap.metric import check_memory, cost_matrix, pair_cost, random_pair_cost
 from saematch.saes.sae import rescale
+from saematch.saes.toys import planted, random_sae
 
 
 def test_plain_sum_is_equation_3():

@@ -21,13 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastcore.test import expect_fail
-from saematch.saes.toys import planted, random_sae
 from torch.testing import assert_close
 
 from saematch.ground import UsageError
 from saematch.lap.assign import verify
 from saematch.lap.metric import cost_matrix
 from saematch.matching.descriptors import descriptors
+from saematch.saes.toys import planted, random_sae
 
 
 def test_greedy_takes_the_cheapest_pair_first():

@@ -4,28 +4,37 @@ import pytest
 import torch
 
 from saematch.saes.files import (
-    embedded_suites,
     save_sae,
+    by_layer,
     load_sae,
-    fingerprint,
-    load_suite,
 )
 
 
 import json
 import pickle
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from fastcore.test import expect_fail
-from saematch.saes.toys import random_sae
 from safetensors.torch import save as safetensors_bytes
-from torch.testing import assert_close
 
 from saematch.ground import UnknownName, UsageError
-from saematch.saes.sae import SAE
+from saematch.saes.toys import random_sae
+
+
+def test_an_embedded_sae_is_loaded_by_its_name():
+    sae = load_sae("smollm2-135m-resid/layer_14")
+    assert (sae.layer, sae.info["source"], sae.d_sae) == (14, "smollm2-135m-resid/layer_14", 2048)
+    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; closest"):
+        load_sae("smollm2-135m-resid/layer_20")
+    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid 'last'; closest"):
+        load_sae("smollm2-135m-resid/last")
+    with expect_fail(UsageError, "must contain {layer}"):
+        by_layer(["layer_14"], "layer_14", "a folder")
+    with expect_fail(UsageError, "has several SAEs for layer 3; choose with pattern=, one of: layer_{layer}/l0_10, layer_"):
+        by_layer(["layer_3/l0_10", "layer_3/l0_30"], None, "a folder")
+    sae
 
 
 def test_every_local_layout_round_trips():
@@ -102,36 +111,3 @@ def test_damaged_and_foreign_files_are_refused():
             load_sae(folder)
         with expect_fail(FileNotFoundError, "no such SAE"):
             load_sae(folder / "nowhere.safetensors")
-
-
-def test_suites_are_lazy_and_know_their_layers():
-    suite = load_suite("smollm2-135m-resid")
-    assert suite.layers == [14, 15, 16, 17, 18, 19] and not suite._loaded
-    assert suite[16].layer == 16 and suite[16] is suite[16] and suite[16].dtype == torch.float32
-    assert [suite[layer].d_sae for layer in suite] == [2048] * 6 and len(suite._loaded) == suite.keep
-    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; closest"):
-        suite[20]
-    with expect_fail(UnknownName, "unknown suite 'smollm2-135m-risid'; closest: smollm2-135m-resid"):
-        load_suite("smollm2-135m-risid")
-    with expect_fail(UsageError, "must contain {layer}"):
-        load_suite("smollm2-135m-resid", pattern="layer_14")
-    assert torch.equal(load_sae("smollm2-135m-resid/layer_17").W_dec, suite[17].W_dec)
-
-
-def test_saelens_and_saematch_compute_the_same():
-    import sae_lens
-
-    theirs = sae_lens.SAE.load_from_disk(embedded_suites()["smollm2-135m-resid"] / "layer_14")
-    ours = load_suite("smollm2-135m-resid")[14]
-    x = (
-        200 * torch.nn.functional.normalize(torch.randn(64, 576, generator=torch.Generator().manual_seed(0)), dim=-1)
-        + ours.b_dec
-    )
-    with torch.no_grad():
-        f, g = ours.encode(x), theirs.encode(x)
-    assert (f > 0).any(-1).all(), "random inputs must reach the latents"
-    assert_close(f, g, rtol=1e-5, atol=1e-5)
-    with torch.no_grad():
-        assert_close(ours.decode(f), theirs.decode(g), rtol=1e-5, atol=1e-3)
-    assert fingerprint(SAE.from_saelens(theirs)) == fingerprint(ours)
-    (f - g).abs().max()

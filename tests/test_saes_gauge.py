@@ -13,10 +13,10 @@ from saematch.saes.gauge import (
 from dataclasses import replace
 
 from fastcore.test import expect_fail
-from saematch.saes.toys import random_sae
 from torch.testing import assert_close
 
 from saematch.saes.sae import rescale
+from saematch.saes.toys import random_sae
 
 
 def test_folding_keeps_the_function_and_makes_every_threshold_one():

@@ -17,9 +17,9 @@ from dataclasses import replace
 
 import torch
 from fastcore.test import expect_fail
-from saematch.saes.toys import planted, random_sae
 
 from saematch.saes.gauge import fold
+from saematch.saes.toys import planted, random_sae
 def damaged(sae):
     "Ways in which loaders have gone wrong."
     shuffled = torch.randperm(sae.d_sae, generator=torch.Generator().manual_seed(0))
@@ -70,7 +70,7 @@ def test_the_units_an_sae_comes_in():
 
 
 def test_self_check_tells_a_damaged_sae():
-    from saematch.saes.files import load_suite
+    from saematch.saes.suite import load_suite
 
     sae = load_suite("smollm2-135m-resid")[14]
     assert self_check(sae) > 0.6

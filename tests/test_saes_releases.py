@@ -1,4 +1,4 @@
-# Written from nbs/saes/05_releases.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/saes/08_releases.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

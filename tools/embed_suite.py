@@ -2,7 +2,7 @@
 
     python tools/embed_suite.py SOURCE DEST     every folder of SOURCE with a cfg.json -> the same folder in DEST
 
-Biases and thresholds stay float32. What this changes is measured in nbs/saes/04_files.ipynb.
+Biases and thresholds stay float32. What this changes is measured in nbs/saes/05_suite.ipynb.
 """
 
 import json

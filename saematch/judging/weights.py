@@ -9,12 +9,12 @@ __all__ = ['weight_mse', 'agreement', 'growth']
 import pandas as pd
 import torch
 from jaxtyping import Float, Int64
+from ..saes.suite import Suite
 from torch import Tensor
 
 from ..lap.metric import pair_cost
 from ..matching.descriptors import BLOCKS, blocks, check_pair, gauge_of, one_convention
 from ..matching.match import Match
-from ..saes.files import Suite
 from ..saes.gauge import common_gauge
 from ..saes.gauge import fold as fold_by
 from ..saes.sae import SAE

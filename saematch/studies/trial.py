@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from ..saes.suite import Suite
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from tqdm import tqdm
@@ -27,7 +28,6 @@ from ..lap.assign import assign
 from ..matching.descriptors import gauge_of, judging, transport
 from ..matching.match import Match, dense, match
 from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
-from ..saes.files import Suite
 from ..saes.gauge import fold
 from .report import walk
 

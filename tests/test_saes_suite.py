@@ -1,0 +1,50 @@
+# Written from nbs/saes/05_suite.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.saes.suite import (
+    load_suite,
+    fingerprint,
+)
+
+
+from fastcore.test import expect_fail
+from torch.testing import assert_close
+
+from saematch.ground import UnknownName, UsageError
+from saematch.saes.files import embedded_suites, load_sae
+from saematch.saes.sae import SAE
+
+
+def test_suites_are_lazy_and_know_their_layers():
+    suite = load_suite("smollm2-135m-resid")
+    assert suite.layers == [14, 15, 16, 17, 18, 19] and not suite._loaded
+    assert suite[16].layer == 16 and suite[16] is suite[16] and suite[16].dtype == torch.float32
+    assert [suite[layer].d_sae for layer in suite] == [2048] * 6 and len(suite._loaded) == suite.keep
+    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; closest"):
+        suite[20]
+    with expect_fail(UnknownName, "unknown suite 'smollm2-135m-risid'; closest: smollm2-135m-resid"):
+        load_suite("smollm2-135m-risid")
+    with expect_fail(UsageError, "must contain {layer}"):
+        load_suite("smollm2-135m-resid", pattern="layer_14")
+    assert torch.equal(load_sae("smollm2-135m-resid/layer_17").W_dec, suite[17].W_dec)
+
+
+def test_saelens_and_saematch_compute_the_same():
+    import sae_lens
+
+    theirs = sae_lens.SAE.load_from_disk(embedded_suites()["smollm2-135m-resid"] / "layer_14")
+    ours = load_suite("smollm2-135m-resid")[14]
+    x = (
+        200 * torch.nn.functional.normalize(torch.randn(64, 576, generator=torch.Generator().manual_seed(0)), dim=-1)
+        + ours.b_dec
+    )
+    with torch.no_grad():
+        f, g = ours.encode(x), theirs.encode(x)
+    assert (f > 0).any(-1).all(), "random inputs must reach the latents"
+    assert_close(f, g, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert_close(ours.decode(f), theirs.decode(g), rtol=1e-5, atol=1e-3)
+    assert fingerprint(SAE.from_saelens(theirs)) == fingerprint(ours)
+    (f - g).abs().max()
