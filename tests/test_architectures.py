@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from saematch import SAE, fold, load_sae, match, permute, planted, random_sae, save_sae
-from saematch.matching.descriptors import transport
 from saematch.saes.architecture import ARCHITECTURES
+from saematch.saes.gauge import transport
 from saematch.saes.sae import SCALES, rescale
 
 sae_lens = pytest.importorskip("sae_lens")

@@ -7,15 +7,19 @@ from saematch.saes.gauge import (
     fold,
     common_gauge,
     absorb_b_dec,
+    comparable,
+    check_lengths,
+    transport,
 )
 
 
+import warnings
 from dataclasses import replace
 
 from fastcore.test import expect_fail
 from torch.testing import assert_close
 
-from saematch.saes.sae import rescale
+from saematch.saes.sae import permute, rescale
 from saematch.saes.toys import random_sae
 
 
@@ -85,6 +89,63 @@ def test_absorbing_the_decoder_bias_keeps_the_function():
     (plain.encode(x) - sae.encode(x)).abs().max()
 
 
+def test_one_sae_written_in_two_ways_becomes_one():
+    a = random_sae(apply_b_dec_to_input=True)
+    units = torch.randn(64, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).exp()
+    b = rescale(absorb_b_dec(a), units)
+    apart = lambda a, b: max((a.parameters()[k] - b.parameters()[k]).abs().max().item() for k in a.parameters())
+    pair = comparable(a, b)
+    assert pair.gauge == "threshold" and apart(pair.a, pair.b) < 1e-12 < 1 < apart(a, b)
+    assert_close(pair.units[1], pair.units[0] * units)
+    raw = comparable(a, b, fold=False)
+    assert raw.gauge == "none" and apart(raw.a, absorb_b_dec(a)) == 0 == apart(raw.b, b) and not raw.a.apply_b_dec_to_input
+    assert comparable(b, b, fold="encoder").gauge == "encoder"
+    dict(as_stored=apart(a, b), comparable=apart(pair.a, pair.b))
+
+
+def test_activations_are_carried_by_the_ratio_of_the_units():
+    a = random_sae()
+    index = torch.randperm(64, generator=torch.Generator().manual_seed(3))
+    b = permute(rescale(a, torch.randn(64, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).exp()), index)
+    x = 2 * torch.randn(100, a.d_model, dtype=a.dtype, generator=torch.Generator().manual_seed(1))
+    f, (t_a, t_b) = a.encode(x), comparable(a, b).units
+    carried, permuted = torch.zeros_like(f), torch.zeros_like(f)
+    carried[:, index], permuted[:, index] = f * t_b[index] / t_a, f
+    assert_close(carried, b.encode(x))
+    assert (permuted - b.encode(x)).abs().max() > 1
+    dict(
+        carried_off_by=(carried - b.encode(x)).abs().max().item(),
+        permuted_off_by=(permuted - b.encode(x)).abs().max().item(),
+    )
+
+
+def test_a_cost_of_lengths_in_different_units_is_warned_of():
+    a, b = random_sae(), random_sae(seed=1, normalize="layer_norm")
+
+
+    def warned(fold, weights, metric="sqeuclidean"):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            check_lengths(comparable(a, b, fold=fold, weights=weights), weights, metric)
+        return [str(w.message).split(":")[0] for w in said]
+
+
+    reads = ["A reads hidden states as they are and B reads hidden states normalised by layer_norm"]
+    assert warned(True, "all") == warned("decoder", "all") == warned(False, "bias") == warned(True, "decoder") == reads
+    assert warned(True, "bias") == warned("decoder", "decoder") == warned(True, "decoder", "cosine") == []
+    reads[0]
+
+
+def test_a_transported_sae_reconstructs_transported_hidden_states():
+    a, g = random_sae(10, 40), torch.Generator().manual_seed(0)
+    to = torch.randn(10, 16, dtype=torch.float64, generator=g)
+    x = 2 * torch.randn(50, 10, dtype=torch.float64, generator=g)
+    b = transport(a, to)
+    assert b.d_model == 16 and torch.equal(b.threshold, a.threshold)
+    assert_close(b.reconstruct(x @ to), a.reconstruct(x) @ to)
+    (b.reconstruct(x @ to) - a.reconstruct(x) @ to).abs().max()
+
+
 def test_thresholds_that_are_no_unit():
     sae = random_sae()
     x = 2 * torch.randn(100, sae.d_model, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
@@ -107,3 +168,20 @@ def test_thresholds_that_are_no_unit():
         fold(replace(sae, activation="other"), "decoder")
     with expect_fail(ValueError, "one unit for each of the 64 latents"):
         fold(sae, torch.ones(3))
+
+
+def test_pairs_that_cannot_be_compared():
+    a = random_sae(6, 9, seed=1)
+    with expect_fail(TypeError, "B must be a saematch SAE, it is Tensor"):
+        comparable(a, a.W_enc)
+    with expect_fail(ValueError, "d_model is 6 in A and 5 in B"):
+        comparable(a, random_sae(5, 9))
+    with expect_fail(ValueError, "weights must be 'all', one of encoder, decoder, bias"):
+        comparable(a, a, weights="b_dec")
+    with expect_fail(ValueError, "must be positive and finite"):
+        comparable(a, a, weights={"decoder": -1.0})
+    with expect_fail(ValueError, "the gauge must be one of threshold, decoder, encoder, none"):
+        comparable(a, a, fold="length")
+    with expect_fail(ValueError, "other SAEs have no encoder per latent: match their decoders"):
+        comparable(a, replace(a, activation="other"))
+    assert comparable(a, replace(a, activation="other"), weights="decoder").gauge == "none"

@@ -22,10 +22,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..ground import UsageError
-from ..matching.descriptors import check_pair, gauge_of
 from ..matching.match import Match, match
 from ..model.lm import Tokens, hidden_states, norm_limits, site
-from ..saes.gauge import gauge_units, is_unit
+from ..saes.gauge import check_pair, gauge_of, usable_units
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/04_evidence.ipynb #e5445b93
@@ -36,7 +35,7 @@ def carry_factor(
 ) -> Float[Tensor, " n"]:  # 0 where unmatched
     "What activation i of A is multiplied with when it becomes activation m.index[i] of B: the ratio of their units, and the sign."
     by = m.info.get("gauge", gauge_of(True, a, b))
-    units = [torch.where(is_unit(u := gauge_units(s, by)), u, torch.ones_like(u)) for s in (a, b)]
+    units = [usable_units(s, by) for s in (a, b)]
     index = m.index.to(a.device)
     factor = torch.where(index >= 0, units[1][index.clamp(min=0)] / units[0], torch.zeros_like(units[0]))
     return factor if m.sign is None else factor * m.sign.to(factor)

@@ -6,17 +6,18 @@
 __all__ = ['weight_mse', 'agreement', 'growth']
 
 # %% ../../nbs/judging/01_weights.ipynb #1b317a75
+from collections.abc import Iterable
+
 import pandas as pd
 import torch
 from jaxtyping import Float, Int64
-from ..saes.suite import Suite
 from torch import Tensor
 
 from ..lap.metric import pair_cost
-from ..matching.descriptors import BLOCKS, blocks, check_pair, gauge_of, one_convention
+from ..matching.descriptors import blocks
 from ..matching.match import Match
-from ..saes.gauge import common_gauge
-from ..saes.gauge import fold as fold_by
+from ..saes.files import Suite
+from ..saes.gauge import BLOCKS, common_gauge, comparable, fold
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/01_weights.ipynb #a70cea82
@@ -26,13 +27,15 @@ def weight_mse(
     index: Int64[Tensor, " n"],  # index[i] = j, -1 for unmatched
     sign: Float[Tensor, " n"] | None = None,  # `Match.sign`: -1 where latent i is the negative of its partner
     fold: bool | str = True,  # the gauge to judge in; default: the one the SAEs share
-) -> dict:  # block -> mean squared error per entry of the folded weights, over matched latents; and "all" together
-    "MSE of matched pairs in folded weights, block by block. Raises ValueError if nothing is matched or the SAEs do not fit."
-    check_pair(a, b)
+) -> dict[str, float]:  # block -> mean squared error per entry of the folded weights; and "all" together
+    """MSE of matched pairs in folded weights, block by block.
+
+    Raises ValueError if nothing is matched or the SAEs do not fit.
+    """
+    pair = comparable(a, b, fold=fold)
     if not (index >= 0).any():
         raise ValueError("no latent is matched, so there is no error to average")
-    a, b = one_convention(a, b)
-    A, B = (blocks(fold_by(s, gauge_of(fold, a, b))) for s in (a, b))
+    A, B = blocks(pair.a), blocks(pair.b)
     A = A if sign is None else {name: X * sign.to(X)[:, None] for name, X in A.items()}
     cost = {name: pair_cost(A[name], B[name], index.to(a.device)).nanmean().item() for name in BLOCKS}
     columns = {name: A[name].shape[1] for name in BLOCKS}
@@ -43,7 +46,10 @@ def agreement(
     one: Match,
     two: Match,
 ) -> float:  # between 0 and 1
-    "Share of the latents matched in both that have the same partner. Raises ValueError if the matches are not of one pair."
+    """Share of the latents matched in both that have the same partner.
+
+    Raises ValueError if the matches are not of one pair.
+    """
     if (len(one), one.d_b) != (len(two), two.d_b):
         raise ValueError(
             f"the matches are of different pairs: {len(one)} to {one.d_b} latents and {len(two)} to {two.d_b}"
@@ -54,13 +60,13 @@ def agreement(
 # %% ../../nbs/judging/01_weights.ipynb #3d09433d
 def growth(
     suite: Suite,
-    layers=None,  # default: all
+    layers: Iterable[int] | None = None,  # default: all
 ) -> pd.DataFrame:  # one row for each layer and quantity: layer, quantity, mean, q05, q95
     "Thresholds and norms of the latents by layer: mean and the 5 % and 95 % quantiles."
-    rows = []
+    rows, at = [], torch.tensor([0.05, 0.95], dtype=torch.float64)
     for layer in suite.layers if layers is None else layers:
         sae = suite[layer]
-        folded = fold_by(sae, common_gauge(sae), on_nonpositive="keep")
+        folded = fold(sae, common_gauge(sae), on_nonpositive="keep")
         for quantity, values in {
             "threshold": sae.threshold,
             "encoder norm": sae.W_enc.norm(dim=0),
@@ -68,8 +74,6 @@ def growth(
             "folded encoder norm": folded.W_enc.norm(dim=0),
             "folded decoder norm": folded.W_dec.norm(dim=1),
         }.items():
-            q = torch.quantile(values.double().cpu(), torch.tensor([0.05, 0.95], dtype=torch.float64))
-            rows.append(
-                dict(layer=layer, quantity=quantity, mean=values.mean().item(), q05=q[0].item(), q95=q[1].item())
-            )
+            q05, q95 = torch.quantile(values.double().cpu(), at).tolist()
+            rows.append(dict(layer=layer, quantity=quantity, mean=values.mean().item(), q05=q05, q95=q95))
     return pd.DataFrame(rows)

@@ -17,12 +17,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 from jinja2 import Environment, StrictUndefined
-from ..saes.suite import Suite
 
 from ..ground import atomic
 from ..judging.weights import agreement, weight_mse
-from ..matching.descriptors import BLOCKS, judging
 from ..matching.match import Match, compose
+from ..saes.files import Suite
+from ..saes.gauge import BLOCKS, judging
 from ..saes.sae import SAE
 
 # %% ../../nbs/studies/02_report.ipynb #c6a976bf

@@ -21,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ..saes.suite import Suite, fingerprint, load_suite
 from tqdm import tqdm
 
 from ..ground import UsageError, atomic, read_json, sweep, unknown
 from ..judging.weights import growth
-from ..matching.descriptors import gauge_of, judging
 from ..matching.match import Match, match
-from ..saes.gauge import fold
+from ..saes.files import Suite, fingerprint, load_suite
+from ..saes.gauge import fold, gauge_of, judging
 from ..saes.health import dead, remarks
 from ..saes.toys import random_sae
 from . import report

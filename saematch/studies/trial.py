@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from ..saes.suite import Suite
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from tqdm import tqdm
@@ -25,10 +24,10 @@ from tqdm import tqdm
 from ..ground import UsageError, atomic, read_safetensors
 from ..judging.evidence import Pair, Sums, check_evidence, check_kept, decomposition, measure, merge, ridge
 from ..lap.assign import assign
-from ..matching.descriptors import gauge_of, judging, transport
 from ..matching.match import Match, dense, match
 from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
-from ..saes.gauge import fold
+from ..saes.files import Suite
+from ..saes.gauge import fold, gauge_of, judging, transport
 from .report import walk
 
 # %% ../../nbs/studies/03_trial.ipynb #8e49ac2f
