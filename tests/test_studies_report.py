@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from saematch.saes.suite import load_suite
 
 from saematch.matching.match import Match, compose, match
+from saematch.saes.suite import load_suite
 
 
 def test_tables_follow_the_matches():

@@ -19,7 +19,8 @@ from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
 from saematch.matching.match import Match
-from saematch.saes.files import load_suite, save_sae
+from saematch.saes.files import save_sae
+from saematch.saes.suite import load_suite
 from saematch.saes.toys import planted, random_sae
 def planted_suite(folder, layers=(3, 4, 5), d_model=24, d_sae=60):
     "SAEs of known partners in a folder, one file a layer; returns the truths of the steps."

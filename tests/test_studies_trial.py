@@ -28,7 +28,8 @@ from torch.testing import assert_close
 from saematch.ground import UsageError
 from saematch.judging.evidence import Pair, Sums
 from saematch.matching.match import match
-from saematch.saes.files import Suite, save_sae
+from saematch.saes.files import save_sae
+from saematch.saes.suite import Suite
 from saematch.saes.toys import random_sae
 from dataclasses import replace
 
@@ -39,7 +40,7 @@ from saematch.model.lm import load_lm, random_lm
 
 def toy_run(folder, layers=(0, 1, 2), d=16):
     "A random language model, a suite for it, texts and the matches of a run."
-    from saematch.saes.files import load_suite
+    from saematch.saes.suite import load_suite
     from saematch.studies.run import Options, match_all, plan, provenance
     from saematch.studies.trial import Trial
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from ..lap.metric import pair_cost
 from ..matching.descriptors import blocks
 from ..matching.match import Match
-from ..saes.files import Suite
 from ..saes.gauge import BLOCKS, common_gauge, comparable, fold
 from ..saes.sae import SAE
+from ..saes.suite import Suite
 
 # %% ../../nbs/judging/01_weights.ipynb #a70cea82
 def weight_mse(

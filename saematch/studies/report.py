@@ -21,9 +21,9 @@ from jinja2 import Environment, StrictUndefined
 from ..ground import atomic
 from ..judging.weights import agreement, weight_mse
 from ..matching.match import Match, compose
-from ..saes.files import Suite
 from ..saes.gauge import BLOCKS, judging
 from ..saes.sae import SAE
+from ..saes.suite import Suite
 
 # %% ../../nbs/studies/02_report.ipynb #c6a976bf
 def shown_name(name: str, m: Match) -> str:

@@ -26,9 +26,9 @@ from tqdm import tqdm
 from ..ground import UsageError, atomic, read_json, sweep, unknown
 from ..judging.weights import growth
 from ..matching.match import Match, match
-from ..saes.files import Suite, fingerprint, load_suite
 from ..saes.gauge import fold, gauge_of, judging
 from ..saes.health import dead, remarks
+from ..saes.suite import Suite, fingerprint, load_suite
 from ..saes.toys import random_sae
 from . import report
 from .paper import panels

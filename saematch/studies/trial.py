@@ -26,8 +26,8 @@ from ..judging.evidence import Pair, Sums, check_evidence, check_kept, decomposi
 from ..lap.assign import assign
 from ..matching.match import Match, dense, match
 from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
-from ..saes.files import Suite
 from ..saes.gauge import fold, gauge_of, judging, transport
+from ..saes.suite import Suite
 from .report import walk
 
 # %% ../../nbs/studies/03_trial.ipynb #8e49ac2f
