@@ -1,11 +1,13 @@
 """Exact assignment against the alternatives, cost construction included, each solve in a process of its own.
 
-    python benchmarks/assign.py CASE[:N] ... [--solvers assign,assign-stream,scipy,lapjv,lapjvx,lapjvs,knn] [--runs 3] [--limit 900]
-    python benchmarks/assign.py planted576:16384 --growth 2048,4096,8192,16384    (times of `assign` against n, with exponents)
+    python benchmarks/assign.py CASE[:N] ... [--solvers assign,assign-stream,scipy,lapjv,lapjvx,lapjvs,knn]
+                                             [--runs 3] [--limit 900]
+    python benchmarks/assign.py planted576:16384 --growth 2048,4096,8192,16384    (times against n, with exponents)
 
-Prints a Markdown table: median seconds, peak MiB of the process (the descriptors and the imports included), the objective
-against the best found, and the gap proven. Alternatives run in turn, A B A B .... A solver that fails or exceeds the limit
-once is not run again. Cases: benchmarks/cases.py. `pip install lapx` first; lapx is no requirement of saematch.
+Prints a Markdown table: median seconds, peak MiB of the process (the descriptors and the imports included), the
+objective against the best found, and the gap proven. Alternatives run in turn, A B A B .... A solver that fails or
+exceeds the limit once is not run again. Cases: benchmarks/cases.py. `pip install lapx` first; lapx is no requirement
+of saematch.
 """
 
 import argparse
@@ -54,7 +56,7 @@ def solve(solver: str, X, Y) -> dict:
 
 
 def knn(X, Y, k: int = 16):
-    "OR-tools on the graph of the k nearest neighbours of each row and each column: no guarantee, often no perfect matching."
+    "OR-tools on the graph of the k nearest neighbours of each row and column: no guarantee, often no perfect matching."
     import torch
     from ortools.graph.python import linear_sum_assignment as lsa
 
@@ -93,7 +95,10 @@ def one(solver: str, file: str):
 
 
 def peak() -> float:
-    "Peak MiB of this process. Not ru_maxrss where it can be helped: that counts the parent from before the program was started."
+    """Peak MiB of this process.
+
+    Not ru_maxrss where it can be helped: that counts the parent from before the program was started.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
@@ -166,14 +171,16 @@ def main():
     if asked.growth:
         cases, solvers = [(c, int(n)) for c, _ in cases for n in asked.growth.split(",")], solvers[:1]
     print(
-        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {asked.runs} runs\n"
+        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, medians of {asked.runs} runs\n"
     )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for case, n in cases:
             rows += compare(case, n, solvers, asked.runs, asked.limit, folder)
     print(
-        "| case | n | D | solver | seconds | peak MiB | over the best | proven gap |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+        "| case | n | D | solver | seconds | peak MiB | over the best | proven gap |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     print("\n".join("| " + " | ".join(r) + " |" for r in rows))
     if asked.growth:
@@ -189,7 +196,8 @@ def exponents(rows: list):
             *((float(r[1].replace(",", "")), float(r[4]), float(r[5])) for r in rows if r[0] == case and r[5])
         )
         print(
-            f"\n{case}: seconds grow as n^{polyfit(log(n), log(t), 1)[0]:.2f}, peak memory as n^{polyfit(log(n), log(m), 1)[0]:.2f}"
+            f"\n{case}: seconds grow as n^{polyfit(log(n), log(t), 1)[0]:.2f}, "
+            f"peak memory as n^{polyfit(log(n), log(m), 1)[0]:.2f}"
         )
 
 

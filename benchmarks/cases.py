@@ -1,6 +1,6 @@
 """Descriptors that the assignment benchmarks solve: `descriptors(case, n)` gives float32 X [n, D] and Y [n, D].
 
-planted576   two planted SAEs, d_model 576, all blocks (D = 1,153): half of each weight is noise, a fifth of the latents is new
+planted576   two planted SAEs, d_model 576, all blocks (D = 1,153): half of each weight noise, a fifth of the rows new
 planted2304  the same at d_model 2,304 (D = 4,609)
 dead576      the same with a tenth of B's latents dead: their folded biases lie far from all others
 real         layers 14 and 15 of the embedded suite, all blocks (n = 2,048, whatever is asked)

@@ -1,8 +1,11 @@
-"""What judging matches on a language model costs: seconds against tokens and against layers, the forward pass's share, peak memory.
+"""What judging matches on a language model costs.
+
+Seconds against tokens and against layers, the forward pass's share, peak memory.
 
     python benchmarks/evidence.py [--documents 3 6 12 24] [--layers 2 4 6] [--runs 3] [--losses]
 
-Every measurement is a process of its own; medians are printed, and the exponent of a straight line through the logarithms.
+Every measurement is a process of its own; medians are printed, and the exponent of a straight line
+through the logarithms.
 """
 
 import argparse
@@ -75,7 +78,9 @@ def main():
         return one(int(a.one[0]), int(a.one[1]), a.one[2] == "True")
     for losses in (False, True)[: 1 + a.losses]:
         print(
-            f"\n{'with' if losses else 'without'} losses\n| documents | tokens | layers | seconds | tokens/s | forward pass | peak GiB |\n| --- | --- | --- | --- | --- | --- | --- |"
+            f"\n{'with' if losses else 'without'} losses\n"
+            "| documents | tokens | layers | seconds | tokens/s | forward pass | peak GiB |\n"
+            "| --- | --- | --- | --- | --- | --- | --- |"
         )
         grid = (
             [(d, 3) for d in a.documents]
@@ -86,18 +91,17 @@ def main():
         for d, n in grid:
             m = rows[d, n] = measured(a.runs, d, n, losses)
             print(
-                f"| {d} | {m['tokens']:.0f} | {n} | {m['seconds']:.1f} | {m['tokens'] / m['seconds']:.0f} | {m['forward'] / m['seconds']:.0%} | {m['gib']:.2f} |",
+                f"| {d} | {m['tokens']:.0f} | {n} | {m['seconds']:.1f} |"
+                f" {m['tokens'] / m['seconds']:.0f} | {m['forward'] / m['seconds']:.0%} | {m['gib']:.2f} |",
                 flush=True,
             )
         by_tokens = [m for (d, n), m in rows.items() if n == (3 if losses else max(a.layers))]
         if not losses:
             by_layers = [(n, m) for (d, n), m in rows.items() if d == a.documents[-1]]
-            print(
-                f"seconds grow with layers to the power of {exponent([n for n, _ in by_layers], [m['seconds'] for _, m in by_layers]):.2f}"
-            )
-        print(
-            f"seconds grow with tokens to the power of {exponent([m['tokens'] for m in by_tokens], [m['seconds'] for m in by_tokens]):.2f}"
-        )
+            power = exponent([n for n, _ in by_layers], [m["seconds"] for _, m in by_layers])
+            print(f"seconds grow with layers to the power of {power:.2f}")
+        power = exponent([m["tokens"] for m in by_tokens], [m["seconds"] for m in by_tokens])
+        print(f"seconds grow with tokens to the power of {power:.2f}")
 
 
 if __name__ == "__main__":

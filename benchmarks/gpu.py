@@ -1,6 +1,7 @@
 """Exact assignment on a CUDA device: time, passes over all pairs, gap and memory for planted descriptors.
 
-    python benchmarks/gpu.py [--sizes 16384x4609,65536x4609,131072x4609] [--runs 3] [--verify] [--stages] [--limit SECONDS]
+    python benchmarks/gpu.py [--sizes 16384x4609,65536x4609,131072x4609] [--runs 3] [--verify] [--stages]
+                                    [--limit SECONDS]
 
 Prints a Markdown table. B is A shuffled, with noise of half to twice the length of a row, a fifth of the rows new.
 Times are medians and include everything from the descriptors on the device to the certificate. `--verify` checks each
@@ -68,7 +69,7 @@ def passes(n: int, D: int):
     "Times of single passes: what a fused kernel could save is the difference to the bare product."
     import sys
 
-    engine = sys.modules["saematch.assign"]
+    engine = sys.modules["saematch.lap.assign"]
     X, Y = planted(n, D)
     c = engine.Costs(X, Y)
     v, u = c.b.clone(), torch.zeros(n, dtype=torch.float64, device="cuda")
@@ -106,7 +107,8 @@ def main():
         raise SystemExit("no CUDA device here: not measured")
     sizes = [tuple(map(int, s.split("x"))) for s in asked.sizes.split(",")]
     print(
-        f"{date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}, {platform.machine()}, medians of {asked.runs} runs\n",
+        f"{date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}, "
+        f"{platform.machine()}, medians of {asked.runs} runs\n",
         flush=True,
     )
     assign(*planted(4096, 512))  # kernels and handles
@@ -114,7 +116,8 @@ def main():
         passes(*sizes[0])
     rows = [measure(n, D, asked.runs, asked.verify, asked.stages, asked.limit) for n, D in sizes]
     print(
-        "\n| n | D | seconds | passes | rounds | status | gap | gap by `verify` | peak GiB |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        "\n| n | D | seconds | passes | rounds | status | gap | gap by `verify` | peak GiB |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )
     print("\n".join("| " + " | ".join(r) + " |" for r in rows))
 

@@ -50,7 +50,8 @@ def main():
                 timed(["-m", "saematch", "run", "--out", f"out{k}"], folder) for k in range(max(1, runs // 2))
             ]
     print(
-        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {runs} runs ({max(1, runs // 2)} of the main job)\n"
+        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, medians of {runs} runs ({max(1, runs // 2)} of the main job)\n"
     )
     print("| | seconds | of `import torch` | peak MiB |\n| --- | --- | --- | --- |")
     torch_time = statistics.median(t for t, _ in found["import torch"])

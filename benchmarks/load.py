@@ -2,8 +2,9 @@
 
     python benchmarks/load.py [--runs 5]
 
-Prints a Markdown table: median seconds, the medians of their ratios to reading the file's bytes (one core) and to copying its tensors with all cores,
-and peak MiB beyond the imports, each way in a process of its own, the file in the page cache.
+Prints a Markdown table: median seconds, the medians of their ratios to reading the file's bytes (one core) and to
+copying its tensors with all cores, and peak MiB beyond the imports, each way in a process of its own, the file in the
+page cache.
 """
 
 import argparse
@@ -77,7 +78,8 @@ def main():
                 )
                 found[way].append(json.loads(done.stdout))
     print(
-        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, medians of {asked.runs} runs\n"
+        f"{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, medians of {asked.runs} runs\n"
     )
     middle = {way: {k: statistics.median(r[k] for r in found[way]) for k in ("seconds", "mib")} for way in ways}
     print("| | seconds | of reading | of copying | quickest run | peak MiB |\n| --- | --- | --- | --- | --- | --- |")
@@ -87,7 +89,8 @@ def main():
             for base in ("read", "copy")
         }
         print(
-            f"| {way} | {m['seconds']:.3f} | {of['read']:.2f} | {of['copy']:.2f} | {min(r['seconds'] for r in found[way]):.3f} | {m['mib']:.0f} |"
+            f"| {way} | {m['seconds']:.3f} | {of['read']:.2f} | {of['copy']:.2f} |"
+            f" {min(r['seconds'] for r in found[way]):.3f} | {m['mib']:.0f} |"
         )
 
 

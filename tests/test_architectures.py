@@ -226,7 +226,7 @@ def test_an_explicit_map_between_two_spaces():
 
 
 def test_a_crosscoder_gives_matching_a_known_answer(tmp_path):
-    "Decoder rows of one latent resemble each other between layers; matching the layers finds it again, though shuffled."
+    "Decoder rows of one latent resemble each other between layers; matching finds it again, though shuffled."
     from safetensors.torch import save_file
 
     from saematch.saes.files import load_crosscoder
@@ -323,7 +323,10 @@ def test_select_below_k_and_unreadable_crosscoders_and_rules():
     ],
 )
 def test_a_scaling_factor_multiplies_activations_after_they_were_picked(architecture, more, tmp_path):
-    "SAELens before version 6: x_hat = (f * factor) W_dec + b_dec (SAE.apply_finetuning_scaling_factor). Version 6 loads no such file."
+    """SAELens before version 6: x_hat = (f * factor) W_dec + b_dec (SAE.apply_finetuning_scaling_factor).
+
+    Version 6 loads no such file.
+    """
     from safetensors.torch import load_file, save_file
 
     obj, g = theirs(architecture, **more), torch.Generator().manual_seed(3)
@@ -384,7 +387,8 @@ def test_a_pair_that_normalises_differently_is_warned_of():
     b = replace(random_sae(10, 24, seed=1), normalize="layer_norm")
     with pytest.warns(
         UserWarning,
-        match="A reads hidden states as they are and B reads hidden states normalised by layer_norm: they measure lengths in different units",
+        match="A reads hidden states as they are and B reads hidden states normalised by layer_norm: "
+        "they measure lengths in different units",
     ) as said:
         match(a, b)
     assert len(said) == 1 and said[0].filename == __file__

@@ -51,7 +51,8 @@ def test_every_parameter_is_checked_for_finite_values(name, where, value, tmp_pa
     p[where] = float(value)
     with pytest.raises(
         ValueError,
-        match=rf"{name} has {int(value == 'nan')} NaN and {int(value != 'nan')} infinite of {p.numel()} values.*\[{', '.join(map(str, where))}\]",
+        match=rf"{name} has {int(value == 'nan')} NaN and {int(value != 'nan')} infinite of {p.numel()} values"
+        rf".*\[{', '.join(map(str, where))}\]",
     ):
         load_sae(folder_of(tmp_path / "bad", {**sae.parameters(), name: p}))
 
@@ -187,7 +188,8 @@ def test_a_suite_with_several_saes_a_layer_asks_for_a_pattern(tmp_path):
             folder_of(tmp_path / f"layer_{layer}" / f"width_{width}")
     with pytest.raises(
         UsageError,
-        match=r"several SAEs for layer 1; choose with pattern=, one of: layer_\{layer\}/width_16k, layer_\{layer\}/width_65k",
+        match=r"several SAEs for layer 1; choose with pattern=, one of: "
+        r"layer_\{layer\}/width_16k, layer_\{layer\}/width_65k",
     ):
         load_suite(tmp_path)
     assert load_suite(tmp_path, "layer_{layer}/width_65k").layers == [1, 2]

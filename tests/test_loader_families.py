@@ -1,4 +1,6 @@
-"""Every loader family of SAELens, from tiny files in the layout that the family has on the Hugging Face hub, and SAELens' registry."""
+"""Every loader family of SAELens, from tiny files in the layout that the family has on the Hugging Face hub,
+and SAELens' registry.
+"""
 
 import json
 import re
@@ -26,17 +28,22 @@ from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup, get_
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 D, N, CLOSE = 6, 9, dict(rtol=1e-4, atol=1e-4)
 
-# Where SAELens computes or says something else than the authors do. saematch reads SAELens' objects, so it inherits this.
+# Where SAELens computes or says something else than the authors do.
+# saematch reads SAELens' objects, so it inherits this.
 KNOWN_WRONG = dict(
-    llama_scope="hyperparams.json says sparsity_include_decoder_norm: a latent is on where z |d| > threshold (OpenMOSS lm_saes, sae.py). SAELens asks "
-    "z > threshold, the same only where decoder columns have length 1. (Scaling the threshold and not b_enc is right: the threshold is in "
-    "units of the raw hidden state, b_enc in units of the normalised one.)",
-    gemma_2="SAEs on embeddings read x / sqrt(d_model) and write in those units; SAELens scales W_enc and W_dec, but leaves b_dec as it is",
-    llama_scope_r1_distill="SAELens names the model meta-llama/Llama-3.1-8B, the registry DeepSeek-R1-Distill-Llama-8B. What it computes is right",
-    sparsify="the authors store W_dec as [latents, d_model] and always subtract b_dec first (EleutherAI/sparsify, sparse_coder.py); SAELens transposes "
-    "W_dec, which fails, and subtracts b_dec only if normalize_decoder is false. The model's name becomes the commit's in the cache. "
-    "No release of the registry uses this loader",
-    mntss_clt_layer_transcoder="a latent writes to its own layer and to every later one; SAELens adds these up (and warns), which reconstructs no layer",
+    llama_scope="hyperparams.json says sparsity_include_decoder_norm: a latent is on where z |d| > threshold "
+    "(OpenMOSS lm_saes, sae.py). SAELens asks z > threshold, the same only where decoder columns have length 1. "
+    "(Scaling the threshold and not b_enc is right: the threshold is in units of the raw hidden state, "
+    "b_enc in units of the normalised one.)",
+    gemma_2="SAEs on embeddings read x / sqrt(d_model) and write in those units; SAELens scales W_enc and W_dec, "
+    "but leaves b_dec as it is",
+    llama_scope_r1_distill="SAELens names the model meta-llama/Llama-3.1-8B, the registry DeepSeek-R1-Distill-Llama-8B. "
+    "What it computes is right",
+    sparsify="the authors store W_dec as [latents, d_model] and always subtract b_dec first (EleutherAI/sparsify, "
+    "sparse_coder.py); SAELens transposes W_dec, which fails, and subtracts b_dec only if normalize_decoder is false. "
+    "The model's name becomes the commit's in the cache. No release of the registry uses this loader",
+    mntss_clt_layer_transcoder="a latent writes to its own layer and to every later one; SAELens adds these up (and "
+    "warns), which reconstructs no layer",
 )
 
 
@@ -116,7 +123,7 @@ def normalised(draw):
 
 @family("sae_lens", "gpt2-small-attn-out-v5-32k", "blocks.3.hook_attn_out")
 def topk_of_layer_normed(draw):
-    "Version 3: TopK is an activation function of the architecture standard. The reconstruction is in units of the normed x."
+    "Version 3: TopK is an activation function of the architecture standard. It reconstructs the normed x."
     We, be, Wd, bd, _ = five(draw)
     cfg = dict(
         model_name="gpt2-small",
@@ -257,7 +264,9 @@ def transcoder_with_skip(draw):
 
 @family("llama_scope", "llama_scope_lxr_8x", "l8r_8x")
 def unit_decoder(draw, length=1.0):
-    """lm_saes: where f is in units of the raw hidden state, f = z if z |d| > threshold with z = x W_enc + b_enc / s, and x_hat = f W_dec + b_dec / s.
+    """lm_saes, where f is in units of the raw hidden state:
+
+    f = z if z |d| > threshold with z = x W_enc + b_enc / s, and x_hat = f W_dec + b_dec / s.
     SAELens' activations are s times that."""
     s, at = factor("llama_scope_lxr_8x", "l8r_8x"), "Llama3_1-8B-Base-L8R-8x"
     We, be, Wd, bd = draw(N, D), draw(N), normalize(draw(D, N), dim=0) * length, draw(D)
@@ -722,7 +731,10 @@ def test_known_wrong_llama_scope_ignores_the_lengths_of_decoder_columns(hub):
 
 
 def test_known_wrong_embeddings_of_gemma_2_have_an_unscaled_b_dec(hub):
-    "An SAE that the authors apply to e, SAELens to x = sqrt(d_model) e: reconstructions should differ by that factor, b_dec does not."
+    """An SAE that the authors apply to e, SAELens to x = sqrt(d_model) e.
+
+    Reconstructions should differ by that factor, b_dec does not.
+    """
     We, be, Wd, bd, t = five(drawer())
     at, e = "embedding/width_4k/average_l0_6", tokens()
     hub("gemma-scope-2b-pt-res", gemma_scope(at, None, "jumprelu", drawer(), overrides=TINY))
@@ -796,7 +808,7 @@ def test_a_scale_that_the_registry_lacks_is_not_left_out_silently(hub):
 
 
 def test_the_neuronpedia_id_that_saelens_loses_is_kept(hub):
-    "SAELens writes the registry's neuronpedia id beside the metadata of a configuration of version 6, and reads only the metadata."
+    "SAELens writes the registry's neuronpedia id beside the metadata of version 6, and reads only the metadata."
     We, be, Wd, bd, _ = five(drawer())
     cfg = dict(
         architecture="standard",
@@ -821,7 +833,8 @@ def test_the_neuronpedia_id_that_saelens_loses_is_kept(hub):
     )
 
 
-# what both an SAE's id or path and an id of Neuronpedia (model/layer-source) may name -> (pattern for the first, for the second)
+# what both an SAE's id or path and an id of Neuronpedia (model/layer-source) may name
+# -> (pattern for the first, for the second)
 NAMED = dict(
     layer=(r"(?:blocks\.|layers?[_.-]?|^l)(\d+)", r"^(\d+)-"),
     width=(r"width_(\d+[km])", r"-(\d+[km])(?:__|$)"),
@@ -832,7 +845,10 @@ NAMED = dict(
 
 
 def differs(sae_id, path, neuronpedia):
-    """What the id of Neuronpedia names otherwise than the SAE's id or path: {"layer": ("2", "20")}. The stream after layer n is that before n + 1."""
+    """What the id of Neuronpedia names otherwise than the SAE's id or path: {"layer": ("2", "20")}.
+
+    The stream after layer n is that before n + 1.
+    """
     source, found = neuronpedia.partition("/")[2], {}
     for what, (there, here) in NAMED.items():
         theirs = re.search(here, source)

@@ -1,4 +1,7 @@
-"""`saematch run --evaluate` and `saematch paper` from the command line, on tiny models and SAEs in the layouts of the real ones."""
+"""`saematch run --evaluate` and `saematch paper` from the command line.
+
+Models and SAEs are tiny, in the layouts of the real ones.
+"""
 
 import json
 import os
@@ -65,11 +68,8 @@ def arguments(place, *more):
 
 
 def test_gemma_scope_and_gemma_2_by_their_names(hub, tmp_path, capsys):  # noqa: F811
-    "The release as it lies in the hub's cache, through SAELens' own loader; a Gemma 2 folder through TransformerLens' bridge."
-    at, drawn = (
-        get_pretrained_saes_directory()["gemma-scope-2b-pt-res-canonical"].saes_map,
-        torch.Generator().manual_seed(0),
-    )
+    "A release in the hub's cache by SAELens' own loader, a Gemma 2 folder by TransformerLens' bridge."
+    at = get_pretrained_saes_directory()["gemma-scope-2b-pt-res-canonical"].saes_map
     content = {}
     for l in range(3):
         sae = random_sae(16, 24, seed=l, dtype=torch.float32)
@@ -169,7 +169,7 @@ def test_options_of_an_evaluation_need_one(place, capsys):
 
 
 def test_killed_and_started_again(place):
-    "kill -9 in the middle of the judging: the chunks that are there are used, and the numbers are those of a run that was left alone."
+    "kill -9 in the middle of the judging: the chunks that are there are used, and the numbers stay the same."
     chunks, env = place / "out" / "evidence" / "chunks", {**os.environ, "OMP_NUM_THREADS": "1"}
     p = subprocess.Popen(
         [sys.executable, "-m", "saematch", *arguments(place, "--batch", "1")],

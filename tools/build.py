@@ -35,7 +35,10 @@ def generated(folder):
 
 
 def test_module(path, root):
-    "(name, text) of tests/test_<floor>_<module>.py: `#| setup` cells at module level, each `#| test name` cell a function."
+    """(name, text) of tests/test_<floor>_<module>.py.
+
+    `#| setup` cells stand at module level, each `#| test name` cell becomes a function.
+    """
     from nbdev.process import NBProcessor
 
     module, setup, tests = None, [], []
