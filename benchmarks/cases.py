@@ -18,10 +18,10 @@ plane        two-dimensional
 from pathlib import Path
 
 import torch
-from saematch.saes.toys import planted, random_sae
 
 import saematch
 from saematch.matching.descriptors import descriptors as sae_descriptors
+from saematch.saes.toys import planted, random_sae
 
 DATA = Path(__file__).resolve().parent.parent / "nbs" / "data"
 

@@ -34,8 +34,28 @@ _HOME = {
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
 _HOME = {name: module for module, names in _HOME.items() for name in names}
-__all__ = ["SAE", "Suite", "Match", "load_sae", "save_sae", "load_suite", "fold", "permute", "rescale", "random_sae",
-           "planted", "descriptors", "assign", "verify", "match", "compose", "load_lm", "matching_score", "explained_variance", "delta_loss"]
+__all__ = [
+    "SAE",
+    "Suite",
+    "Match",
+    "load_sae",
+    "save_sae",
+    "load_suite",
+    "fold",
+    "permute",
+    "rescale",
+    "random_sae",
+    "planted",
+    "descriptors",
+    "assign",
+    "verify",
+    "match",
+    "compose",
+    "load_lm",
+    "matching_score",
+    "explained_variance",
+    "delta_loss",
+]
 
 
 def __getattr__(name):
@@ -47,4 +67,3 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *__all__})
-

@@ -1,4 +1,5 @@
 """`python -m saematch` is the `saematch` command."""
+
 import sys
 
 from .studies.cli import main

@@ -4,12 +4,12 @@ import math
 from dataclasses import replace
 
 import pytest
-import saematch.lap.assign  # noqa: F401  (the module, beside the function of the same name)
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+import saematch.lap.assign  # noqa: F401  (the module, beside the function of the same name)
 from saematch import assign, verify
 
 engine = __import__("sys").modules["saematch.lap.assign"]
@@ -280,7 +280,7 @@ def test_the_paths_of_a_gpu_give_the_same_answer(monkeypatch):
 
 def test_running_out_of_gpu_memory_makes_tiles_smaller(monkeypatch):
     X, Y = descriptors("normal", 600, 600, 64, seed=4)
-    seen, addmm, mm = [], torch.addmm, torch.mm
+    seen, addmm = [], torch.addmm
 
     def small_only(*args, out=None, **kw):
         if out is not None and out.numel() > 600 * 32:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from saematch.saes.toys import random_sae
 
 from saematch.ground import UsageError, read_json
 from saematch.judging.calibrate import benjamini_hochberg, calibrate, p_values
@@ -27,6 +26,7 @@ from saematch.judging.evidence import (
 from saematch.matching.match import match
 from saematch.model.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
 from saematch.saes.files import save_sae
+from saematch.saes.toys import random_sae
 from saematch.studies import trial as E
 from saematch.studies.paper import FIGURES, panels
 from saematch.studies.run import claim, run

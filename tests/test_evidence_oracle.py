@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from saematch.saes.toys import random_sae
 from transformers import AutoModelForCausalLM
 
 from saematch.judging.evidence import Pair, delta_loss, evidence, explained_variance, matching_score
 from saematch.matching.match import match
 from saematch.model.lm import load_lm, quiet, random_lm, tokenize
+from saematch.saes.toys import random_sae
 
 WORDS = torch.randint(0, 60, (7, 20), generator=torch.Generator().manual_seed(3)).tolist()
 TEXTS = [" ".join(f"w{i}" for i in row[: 8 + 2 * n]) for n, row in enumerate(WORDS)]

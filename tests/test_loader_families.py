@@ -37,8 +37,8 @@ KNOWN_WRONG = dict(
     "b_enc in units of the normalised one.)",
     gemma_2="SAEs on embeddings read x / sqrt(d_model) and write in those units; SAELens scales W_enc and W_dec, "
     "but leaves b_dec as it is",
-    llama_scope_r1_distill="SAELens names the model meta-llama/Llama-3.1-8B, the registry DeepSeek-R1-Distill-Llama-8B. "
-    "What it computes is right",
+    llama_scope_r1_distill="SAELens names the model meta-llama/Llama-3.1-8B, the registry "
+    "DeepSeek-R1-Distill-Llama-8B. What it computes is right",
     sparsify="the authors store W_dec as [latents, d_model] and always subtract b_dec first (EleutherAI/sparsify, "
     "sparse_coder.py); SAELens transposes W_dec, which fails, and subtracts b_dec only if normalize_decoder is false. "
     "The model's name becomes the commit's in the cache. No release of the registry uses this loader",
@@ -56,7 +56,8 @@ class Files(NamedTuple):
     architecture: str
     layer: int | None
     d_out: int | None = None  # of a transcoder
-    overrides: dict = {}  # for the registry: sizes, where SAELens takes them from the model's name and not from the files
+    # for the registry: sizes, where SAELens takes them from the model's name and not from the files
+    overrides: dict = {}
     heads: int | None = None  # SAELens reads [..., heads, d_head]
     skip: Callable = lambda x: 0
 
