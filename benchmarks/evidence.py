@@ -21,8 +21,9 @@ def one(documents, n_layers, losses):
     import torch
 
     from saematch import load_suite, match
-    from saematch.judging.evidence import Pair, measure, merge, norm_limits
-    from saematch.model.lm import TEXTS, load_lm, load_text, tokenize
+    from saematch.judging.routes import Pair
+    from saematch.judging.sums import measure, merge
+    from saematch.model.lm import TEXTS, load_lm, load_text, norm_limits, tokenize
 
     lm, suite = load_lm(), load_suite("smollm2-135m-resid")
     layers = suite.layers[:n_layers]

@@ -10,20 +10,9 @@ from scipy.stats import false_discovery_control, kstest
 from torch.testing import assert_close
 
 from saematch import SAE, Match, compose, load_suite, match, planted, random_sae
-from saematch.judging.calibrate import (
-    NULLS,
-    SCORES,
-    benjamini_hochberg,
-    calibrate,
-    neighbours,
-    null,
-    null_scores,
-    p_values,
-    pair_scores,
-    planted_from,
-    precision_recall,
-    principal_axes,
-)
+from saematch.judging.calibrate import benjamini_hochberg, calibrate, null_scores, p_values
+from saematch.judging.nulls import NULLS, null, planted_from, precision_recall, principal_axes
+from saematch.judging.scores import SCORES, neighbours, pair_scores
 from saematch.lap.assign import assign
 from saematch.lap.metric import cost_matrix
 from saematch.matching.descriptors import descriptors
@@ -298,7 +287,7 @@ def test_on_latents_of_a_real_sae_the_defaults_hold_the_level_and_rotation_does_
             for kind in (None, "rotation", "signs"):
                 said.setdefault((kind, score), []).append(precision_recall(c.by(score).match(kind).index, truth))
     fdr = {k: np.mean([x["fdp"] for x in v]) for k, v in said.items()}
-    assert fdr["rotation", "cosine"] > 0.2, "the negative finding that judging/03_calibrate tells of"
+    assert fdr["rotation", "cosine"] > 0.2, "the negative finding that judging/04_calibrate tells of"
     assert (
         max(fdr[None, s] for s in ("margin", "slack")) <= 0.05
         and max(v for (k, _), v in fdr.items() if k != "rotation") <= 0.1

@@ -14,15 +14,9 @@ import torch
 
 from saematch.ground import UsageError, read_json
 from saematch.judging.calibrate import benjamini_hochberg, calibrate, p_values
-from saematch.judging.evidence import (
-    Active,
-    Pair,
-    check_evidence,
-    error_sums,
-    evidence,
-    exchange_gain,
-    loss_from,
-)
+from saematch.judging.evidence import check_evidence, evidence
+from saematch.judging.routes import Active, Pair
+from saematch.judging.sums import error_sums, exchange_gain, loss_from
 from saematch.matching.match import match
 from saematch.model.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
 from saematch.saes.files import save_sae

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from saematch.judging.evidence import Pair, delta_loss, evidence, explained_variance, matching_score
+from saematch.judging.evidence import delta_loss, evidence, explained_variance, matching_score
+from saematch.judging.routes import Pair
 from saematch.matching.match import match
 from saematch.model.lm import load_lm, quiet, random_lm, tokenize
 from saematch.saes.toys import random_sae

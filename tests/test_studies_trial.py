@@ -26,7 +26,8 @@ from fastcore.test import expect_fail
 from torch.testing import assert_close
 
 from saematch.ground import UsageError
-from saematch.judging.evidence import Pair, Sums
+from saematch.judging.evidence import Sums
+from saematch.judging.routes import Pair
 from saematch.matching.match import match
 from saematch.saes.files import save_sae
 from saematch.saes.suite import Suite

@@ -22,7 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..ground import UsageError, atomic, read_safetensors
-from ..judging.evidence import Pair, Sums, check_evidence, check_kept, decomposition, measure, merge, ridge
+from ..judging.evidence import Sums, check_evidence, check_kept, decomposition
+from ..judging.routes import Pair, ridge
+from ..judging.sums import measure, merge
 from ..lap.assign import assign
 from ..matching.match import Match, dense, match
 from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
