@@ -34,14 +34,31 @@ def generated(folder):
     return [p for p in sorted(folder.rglob("*.py")) if any(m in "".join(p.open().readlines()[:4]) for m in marks)]
 
 
-def test_module(path, root):
-    """(name, text) of tests/test_<floor>_<module>.py.
+def notebooks(root):
+    "Notebooks as nbdev sees them: those in folders or with names that begin with `.` or `_` are none."
+    found = sorted((root / "nbs").rglob("*.ipynb"))
+    return [p for p in found if not any(part[0] in "._" for part in p.relative_to(root / "nbs").parts)]
+
+
+def function(name, source, marks=()):
+    "A test cell as a function."
+    if not name.isidentifier():
+        raise ValueError(f"#| test {name}: not a name for a function")
+    for node in ast.walk(ast.parse(source)):
+        text = ast.get_source_segment(source, node) if isinstance(node, (ast.Constant, ast.JoinedStr)) else None
+        if text and "\n" in text and re.search("\"{3}|'{3}", text):  # indenting would change it
+            raise ValueError(f"#| test {name}: a string over several lines; move it to a setup cell")
+    return "\n".join([*(f"@pytest.mark.{m}" for m in marks), f"def test_{name}():", textwrap.indent(source, "    ")])
+
+
+def derived_tests(path, root):
+    """(name, text) of tests/test_<floor>_<module>.py, or None where a notebook has no test cell.
 
     `#| setup` cells stand at module level, each `#| test name` cell becomes a function.
     """
     from nbdev.process import NBProcessor
 
-    module, setup, tests = None, [], []
+    module, setup, tests = None, [], {}
     for cell in NBProcessor(path).nb.cells:
         flags = getattr(cell, "directives_", {})
         if cell.cell_type != "code" or not flags:
@@ -50,18 +67,21 @@ def test_module(path, root):
         if "setup" in flags:
             setup.append(cell.source.strip())
         if "test" in flags:
-            marks = [f"@pytest.mark.{m}" for m in ("gpu",) if m in flags]
-            body = textwrap.indent(cell.source.strip(), "    ")
-            tests.append("\n".join([*marks, f"def test_{flags['test'][0]}():", body]))
+            name = " ".join(flags["test"])
+            if name in tests:
+                raise ValueError(f"{path}: #| test {name} stands twice")
+            tests[name] = function(name, cell.source.strip(), [m for m in ("gpu",) if m in flags])
     if not tests:
-        return None, None
-    body = "\n\n\n".join(["\n".join(setup), *tests]) + "\n"
+        return None
+    if not module:
+        raise ValueError(f"{path}: test cells need a module, #| default_exp")
+    body = "\n\n\n".join(["\n".join(setup), *tests.values()]) + "\n"
     known = public_names((root / "saematch").joinpath(*module.split(".")).with_suffix(".py"))
     names = [n for n in known if re.search(rf"(?<![\w.]){n}\b", body)]
-    imports = "".join(f"    {n},\n" for n in names)
+    listed = "".join(f"    {n},\n" for n in names)
+    imports = f"from saematch.{module} import (\n{listed})\n\n\n" if names else ""
     head = HEADER.format(nb=path.relative_to(root / "nbs").as_posix())
-    text = f"{head}\nimport pytest\nimport torch\n\nfrom saematch.{module} import (\n{imports})\n\n\n{body}"
-    return module.replace(".", "_"), text
+    return f"test_{module.replace('.', '_')}.py", f"{head}\nimport pytest\nimport torch\n\n{imports}{body}"
 
 
 def public_names(module):
@@ -74,12 +94,13 @@ def public_names(module):
 
 def export_tests(root):
     "Delete and rewrite the notebook-derived tests."
+    derived = [found for nb in notebooks(root) if (found := derived_tests(nb, root))]
     for old in generated(root / "tests"):
         old.unlink()
-    for nb in sorted((root / "nbs").rglob("[!.]*.ipynb")):
-        name, text = test_module(nb, root)
-        if text:
-            (root / "tests" / f"test_{name}.py").write_text(text)
+    for name, text in derived:
+        if (root / "tests" / name).exists():
+            raise FileExistsError(f"tests/{name} is written by hand, or two notebooks export its module; rename one")
+        (root / "tests" / name).write_text(text)
 
 
 def readme(root):
@@ -107,7 +128,7 @@ def main():
     into = parser.parse_args().into
     root = Path(__file__).resolve().parent.parent
     if into:
-        ignore = shutil.ignore_patterns("suites", "data", "__pycache__", ".ipynb_checkpoints", "saematch-out")
+        ignore = shutil.ignore_patterns("suites", "data", "text", "__pycache__", ".ipynb_checkpoints", "saematch-*")
         for name in ("nbs", "saematch", "tests"):
             shutil.copytree(root / name, into / name, ignore=ignore)
         shutil.copy(root / "settings.ini", into)
