@@ -41,7 +41,7 @@ def solve(solver: str, X, Y) -> dict:
         return dict(index=knn(X, Y))
     cost = cost_matrix(X, Y)
     if solver == "scipy":
-        from saematch.matching.match import dense
+        from saematch.matching.baselines import dense
 
         return dict(index=dense(cost))
     import lap

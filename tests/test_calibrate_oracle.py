@@ -5,6 +5,7 @@ p-values and false discoveries where the truth is known.
 import numpy as np
 import pytest
 import torch
+from saematch.matching.baselines import METHODS
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import false_discovery_control, kstest
 from torch.testing import assert_close
@@ -16,7 +17,6 @@ from saematch.judging.scores import SCORES, neighbours, pair_scores
 from saematch.lap.assign import assign
 from saematch.lap.metric import cost_matrix
 from saematch.matching.descriptors import descriptors
-from saematch.matching.match import METHODS
 
 
 def whole(C, index, x=None, y=None):

@@ -4,12 +4,6 @@ import pytest
 import torch
 
 from saematch.matching.match import (
-    METHODS,
-    dense,
-    mutual,
-    greedy,
-    identity,
-    random,
     Match,
     match,
     compose,
@@ -21,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastcore.test import expect_fail
+from saematch.matching.baselines import METHODS
 from torch.testing import assert_close
 
 from saematch.ground import UsageError
@@ -28,21 +23,6 @@ from saematch.lap.assign import verify
 from saematch.lap.metric import cost_matrix
 from saematch.matching.descriptors import descriptors
 from saematch.saes.toys import planted, random_sae
-
-
-def test_greedy_takes_the_cheapest_pair_first():
-    cost = torch.rand(40, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).mul(20).round()  # with ties
-    index, free_i, free_j = torch.full((40,), -1), set(range(40)), set(range(30))
-    for flat in cost.flatten().argsort(stable=True).tolist():
-        i, j = divmod(flat, 30)
-        if i in free_i and j in free_j:
-            index[i] = j
-            free_i.discard(i), free_j.discard(j)
-    assert torch.equal(greedy(cost), index)
-    done = mutual(cost) >= 0
-    assert torch.equal(greedy(cost)[done], mutual(cost)[done]) and 0 < done.sum() < 30
-    assert greedy(torch.ones(300, 300)).tolist() == list(range(300)), "nothing but ties"
-    dict(mutual=int(done.sum()), greedy=int((index >= 0).sum()))
 
 
 def test_exact_finds_what_was_planted_and_is_never_beaten():

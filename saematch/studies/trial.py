@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from ..matching.baselines import dense
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from tqdm import tqdm
@@ -26,7 +27,7 @@ from ..judging.evidence import Sums, check_evidence, check_kept, decomposition
 from ..judging.routes import Pair, ridge
 from ..judging.sums import measure, merge
 from ..lap.assign import assign
-from ..matching.match import Match, dense, match
+from ..matching.match import Match, match
 from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
 from ..saes.gauge import fold, gauge_of, judging, transport
 from ..saes.suite import Suite
