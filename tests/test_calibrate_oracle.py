@@ -5,7 +5,6 @@ p-values and false discoveries where the truth is known.
 import numpy as np
 import pytest
 import torch
-from saematch.matching.baselines import METHODS
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import false_discovery_control, kstest
 from torch.testing import assert_close
@@ -16,6 +15,7 @@ from saematch.judging.nulls import NULLS, null, planted_from, precision_recall, 
 from saematch.judging.scores import SCORES, neighbours, pair_scores
 from saematch.lap.assign import assign
 from saematch.lap.metric import cost_matrix
+from saematch.matching.baselines import METHODS
 from saematch.matching.descriptors import descriptors
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from saematch.matching.baselines import METHODS
 from torch.testing import assert_close
 
 from saematch import SAE, compose, descriptors, fold, match, permute, planted, random_sae, rescale
 from saematch.lap.metric import cost_matrix
+from saematch.matching.baselines import METHODS
 from saematch.matching.match import Match
 from saematch.saes.gauge import absorb_b_dec
 from saematch.saes.sae import LATENT
