@@ -23,7 +23,9 @@ def one(documents, n_layers, losses):
     from saematch import load_suite, match
     from saematch.judging.routes import Pair
     from saematch.judging.sums import measure, merge
-    from saematch.model.lm import TEXTS, load_lm, load_text, norm_limits, tokenize
+    from saematch.model.activations import norm_limits
+    from saematch.model.lm import load_lm
+    from saematch.model.text import TEXTS, load_text, tokenize
 
     lm, suite = load_lm(), load_suite("smollm2-135m-resid")
     layers = suite.layers[:n_layers]

@@ -18,7 +18,10 @@ from saematch.judging.evidence import check_evidence, evidence
 from saematch.judging.routes import Active, Pair
 from saematch.judging.sums import error_sums, exchange_gain, loss_from
 from saematch.matching.match import match
-from saematch.model.lm import Tokens, hidden_states, load_lm, load_text, norm_limits, random_lm, weights_sha256
+from saematch.model.activations import hidden_states, norm_limits
+from saematch.model.lm import load_lm, weights_sha256
+from saematch.model.text import Tokens, load_text
+from saematch.model.toys import random_lm
 from saematch.saes.files import save_sae
 from saematch.saes.toys import random_sae
 from saematch.studies import trial as E

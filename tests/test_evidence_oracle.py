@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM
 from saematch.judging.evidence import delta_loss, evidence, explained_variance, matching_score
 from saematch.judging.routes import Pair
 from saematch.matching.match import match
-from saematch.model.lm import load_lm, quiet, random_lm, tokenize
+from saematch.model.lm import load_lm, quiet
+from saematch.model.text import tokenize
+from saematch.model.toys import random_lm
 from saematch.saes.toys import random_sae
 
 WORDS = torch.randint(0, 60, (7, 20), generator=torch.Generator().manual_seed(3)).tolist()

@@ -22,7 +22,8 @@ from saematch.ground import UsageError
 from saematch.judging.routes import Pair, encode_permute_decode
 from saematch.judging.sums import kept
 from saematch.matching.match import Match, match
-from saematch.model.lm import Tokens, hidden_states, norm_limits
+from saematch.model.activations import hidden_states, norm_limits
+from saematch.model.text import Tokens
 from saematch.saes.sae import permute
 from saematch.saes.toys import random_sae
 def tiny(seed=0, d=12, layers=4, vocabulary=40, **config):

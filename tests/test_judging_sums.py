@@ -23,7 +23,10 @@ from torch.testing import assert_close
 
 from saematch.judging.routes import Active, Pair
 from saematch.matching.match import Match, match
-from saematch.model.lm import Tokens, load_lm, norm_limits, random_lm
+from saematch.model.activations import norm_limits
+from saematch.model.lm import load_lm
+from saematch.model.text import Tokens
+from saematch.model.toys import random_lm
 from saematch.saes.toys import random_sae
 def toy():
     "A random language model of four layers, a matched pair of SAEs of its layers 0 and 2, and random documents."

@@ -7,7 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from saematch.model.lm import TEXTS, cache_folder, hidden_states, load_lm, load_text, quiet, tokenize
+from saematch.model.activations import hidden_states
+from saematch.model.lm import cache_folder, load_lm, quiet
+from saematch.model.text import TEXTS, load_text, tokenize
 
 
 @pytest.fixture(scope="module")

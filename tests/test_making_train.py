@@ -26,12 +26,13 @@ from unittest.mock import patch
 
 import numpy as np
 from fastcore.test import expect_fail
-from saematch.saes.suite import fingerprint, load_suite
 
 from saematch.ground import UsageError
-from saematch.model.lm import hidden_states, quiet
+from saematch.model.activations import hidden_states
+from saematch.model.lm import quiet
 from saematch.saes.files import load_sae
 from saematch.saes.health import explained_variance
+from saematch.saes.suite import fingerprint, load_suite
 
 
 class Letters:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from saematch import random_sae, save_sae
 from saematch.ground import read_safetensors
-from saematch.model.lm import random_lm
+from saematch.model.toys import random_lm
 from saematch.studies.cli import main
 
 pytest.importorskip("sae_lens")

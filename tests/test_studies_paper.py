@@ -68,10 +68,10 @@ def test_every_figure_draws_itself_from_a_run():
     from dataclasses import replace
 
     import torch
-    from saematch.saes.toys import random_sae
 
-    from saematch.model.lm import random_lm
+    from saematch.model.toys import random_lm
     from saematch.saes.files import save_sae
+    from saematch.saes.toys import random_sae
     from saematch.studies.run import run
     from saematch.studies.trial import Trial
 

@@ -36,7 +36,8 @@ from dataclasses import replace
 
 import torch
 
-from saematch.model.lm import load_lm, random_lm
+from saematch.model.lm import load_lm
+from saematch.model.toys import random_lm
 
 
 def toy_run(folder, layers=(0, 1, 2), d=16):

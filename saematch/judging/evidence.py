@@ -20,7 +20,8 @@ from ..ground import UsageError, progress_bar
 from .routes import Pair
 from .sums import key, measure, merge
 from ..matching.match import Match, match
-from ..model.lm import Tokens, norm_limits, site
+from ..model.activations import norm_limits, site
+from ..model.text import Tokens
 from ..saes.gauge import check_pair
 from ..saes.sae import SAE
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .routes import Active, Pair, carry_factor
 from ..matching.match import Match
-from ..model.lm import Tokens, hidden_states, site
+from ..model.activations import hidden_states, site
+from ..model.text import Tokens
 
 # %% ../../nbs/judging/06_sums.ipynb #942a21da
 OF_TEXT = {

@@ -26,7 +26,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..ground import UsageError, atomic, read_json
-from ..model.lm import Tokens, hidden_states, site, weights_sha256
+from ..model.activations import hidden_states, site
+from ..model.lm import weights_sha256
+from ..model.text import Tokens
 from ..saes.files import load_sae
 
 # %% ../../nbs/making/01_train_suite.ipynb #75926b3c

@@ -245,10 +245,9 @@ def cmd_match(a, b, out, top, **options):
 
 # %% ../../nbs/studies/06_cli.ipynb #b73d5cbe
 def cmd_info(source, pattern, states):
-    from saematch.saes.suite import load_suite
-
     from saematch.saes.files import NoSAE, load_sae
     from saematch.saes.health import health
+    from saematch.saes.suite import load_suite
 
     try:
         sae = load_sae(source)

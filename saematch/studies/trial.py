@@ -28,7 +28,9 @@ from ..judging.routes import Pair, ridge
 from ..judging.sums import measure, merge
 from ..lap.assign import assign
 from ..matching.match import Match, match
-from ..model.lm import TEXTS, Tokens, hidden_states, load_lm, load_text, tokenize, weights_sha256
+from ..model.activations import hidden_states
+from ..model.lm import load_lm, weights_sha256
+from ..model.text import TEXTS, Tokens, load_text, tokenize
 from ..saes.gauge import fold, gauge_of, judging, transport
 from ..saes.suite import Suite
 from .report import walk
