@@ -180,7 +180,7 @@ def plot_sorted(
     for name, values in costs.items():
         values = np.asarray(values)  # a tensor's np.isfinite would index instead of masking
         values = np.sort(values[np.isfinite(values)])
-        ax.plot(np.arange(1, len(values) + 1), values, label=shown(name), color=PALETTE.get(name))
+        ax.plot(np.arange(1, len(values) + 1), values, label=shown(name), **style(name))
     ax.set(xlabel="pairs, cheapest first", ylabel=ylabel, ylim=(0, None))
     return label_lines(ax)
 
