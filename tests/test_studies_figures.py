@@ -6,6 +6,7 @@ import torch
 from saematch.studies.figures import (
     axes,
     label_lines,
+    legend_below,
     plot_over_layers,
     plot_mse,
     plot_distribution,
@@ -59,4 +60,16 @@ def test_labels_stand_beside_their_lines_and_apart():
     ax.figure.canvas.draw()
     box = {name: t.get_window_extent() for name, t in texts.items()}
     assert box["a"].y0 - box["b"].y0 >= 11 * ax.figure.dpi / 72 and box["a"].x0 > ax.get_window_extent().x1
+    plt.close("all")
+
+
+def test_a_shared_legend_lists_each_name_once():
+    matplotlib.use("Agg")
+    _, panels = plt.subplots(1, 2)
+    for panel, names in zip(panels, ("ab", "bc")):
+        for name in names:
+            panel.plot([0, 1], label=name)
+    assert legend_below(panels) is panels
+    (shared,) = panels[0].figure.legends
+    assert [t.get_text() for t in shared.get_texts()] == ["a", "b", "c"]
     plt.close("all")
