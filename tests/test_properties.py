@@ -12,7 +12,7 @@ from saematch import SAE, compose, descriptors, fold, match, permute, planted, r
 from saematch.lap.metric import cost_matrix
 from saematch.matching.baselines import METHODS
 from saematch.matching.match import Match
-from saematch.saes.gauge import absorb_b_dec
+from saematch.saes.gauge import absorb_b_dec, comparable
 from saematch.saes.sae import LATENT
 
 sizes = dict(d_model=st.integers(1, 9), d_sae=st.integers(1, 12), seed=st.integers(0, 10_000))
@@ -42,6 +42,16 @@ def test_function_survives_any_change_of_names_and_units(sae, seed, spread):
         fold(rescale(permute(sae, index), scale)),
     ):
         assert_close(other.decode(other.encode(x)), sae.decode(sae.encode(x)), rtol=1e-10, atol=1e-10)
+
+
+@given(saes, st.integers(0, 1000), st.sampled_from(["threshold", "decoder", "encoder", "none"]), st.booleans())
+def test_a_comparable_pair_computes_what_the_saes_compute_in_its_units(sae, seed, gauge, flag):
+    other = random_sae(sae.d_model, sae.d_sae + 1, seed=seed, apply_b_dec_to_input=flag)
+    pair, x = comparable(sae, other, fold=gauge), inputs(sae)
+    assert pair.gauge == gauge and pair.a.apply_b_dec_to_input == pair.b.apply_b_dec_to_input
+    for before, after, unit in ((sae, pair.a, pair.units[0]), (other, pair.b, pair.units[1])):
+        assert_close(after.encode(x) * unit, before.encode(x), rtol=1e-9, atol=1e-9)
+        assert_close(after.reconstruct(x), before.reconstruct(x), rtol=1e-9, atol=1e-9)
 
 
 @given(saes, st.integers(0, 1000))
