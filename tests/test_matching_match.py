@@ -25,6 +25,20 @@ from saematch.matching.descriptors import descriptors
 from saematch.saes.toys import planted, random_sae
 
 
+def test_match_is_its_four_steps():
+    from saematch.lap.assign import assign
+    from saematch.matching.descriptors import describe
+    from saematch.saes.gauge import comparable
+
+    a, b = random_sae(24, 300, seed=0), random_sae(24, 280, seed=1)
+    pair = comparable(a, b)
+    X, Y = describe(pair)
+    by_hand = assign(X, Y)
+    assert torch.equal(match(a, b).index, by_hand.index) and match(a, b).info["gauge"] == pair.gauge
+    assert abs(match(a, b).objective - by_hand.objective) < 1e-9
+    by_hand.status, by_hand.index[:8]
+
+
 def test_exact_finds_what_was_planted_and_is_never_beaten():
     a = random_sae(24, 300, seed=0)
     b, truth = planted(a, decoder_noise=1.5, encoder_noise=1.5, replaced=0.1, seed=1)
