@@ -119,6 +119,12 @@ def test_a_module_imports_only_lower_ones():
     assert not (wrong := climbing(order, ROOT / "saematch")), f"{wrong}: imported, but not below"
 
 
+def test_newcomers_read_of_each_floor():
+    table = re.findall(r"^\| `(\w+)` \| .*\?", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert table == ["ground", *FLOORS[1:], "tutorials"]
+    assert {p.parent.name for p in NOTEBOOKS} <= {*FLOORS, "nbs", "tutorials"}
+
+
 @pytest.mark.parametrize(
     "line",
     [
