@@ -3,10 +3,11 @@
     python train_corpus.py PACKAGES EVALUATION OUT
 
 PACKAGES holds one folder for each Debian 12 package of the table below, unpacked without installing it:
-`apt-get download NAME && dpkg -x NAME_*.deb PACKAGES/NAME`. EVALUATION is a folder of .jsonl files with a `text` a line, the
-passages that must not be trained on: a document that shares twelve words in a row with one of them is left out. OUT becomes
-a .jsonl with one document of at most 6,000 characters a line (`text`, `source`, `licence`); the last documents of every
-source stand at its end, so that holding out the last states holds out whole documents. Text is not shipped: this makes it.
+`apt-get download NAME && dpkg -x NAME_*.deb PACKAGES/NAME`. EVALUATION is a folder of .jsonl files with a `text` a line,
+the passages that must not be trained on: a document that shares twelve words in a row with one of them is left out. OUT
+becomes a .jsonl with one document of at most 6,000 characters a line (`text`, `source`, `licence`); the last documents of
+every source stand at its end, so that holding out the last states holds out whole documents. Text is not shipped: this
+makes it.
 """
 
 import glob
@@ -122,7 +123,8 @@ def main(packages, evaluation, out):
     random.Random(0).shuffle(train), random.Random(1).shuffle(held)
     Path(out).write_text("".join(json.dumps(d) + "\n" for d in train + held))
     print(
-        f"{len(train)} documents to train on, {len(held)} held out; {left_out} left out that share text with the evaluation"
+        f"{len(train)} documents to train on, {len(held)} held out; "
+        f"{left_out} left out that share text with the evaluation"
     )
 
 
