@@ -3,9 +3,9 @@
     python train_corpus.py PACKAGES EVALUATION OUT
 
 PACKAGES holds one folder for each Debian 12 package of the table below, unpacked without installing it:
-`apt-get download NAME && dpkg -x NAME_*.deb PACKAGES/NAME`. EVALUATION is a folder of .jsonl files with a `text` a line,
+`apt-get download NAME && dpkg -x NAME_*.deb PACKAGES/NAME`. EVALUATION is a folder of .jsonl files, a `text` a line,
 the passages that must not be trained on: a document that shares twelve words in a row with one of them is left out. OUT
-becomes a .jsonl with one document of at most 6,000 characters a line (`text`, `source`, `licence`); the last documents of
+becomes a .jsonl with one document of up to 6,000 characters a line (`text`, `source`, `licence`); the last documents of
 every source stand at its end, so that holding out the last states holds out whole documents. Text is not shipped: this
 makes it.
 """
