@@ -8,6 +8,7 @@ import multiprocessing.forkserver
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 SKIPPED = ["slow", "gpu", "lm"]
 IMPORTED = [
@@ -35,11 +36,11 @@ def execute(notebook: Path, said: Path):
 
 def run(notebook: Path, said: Path, limit: float = 900):
     "The exit code of a process that executes the notebook, None if it takes more than `limit` seconds."
-    os.environ.setdefault("MPLBACKEND", "agg")  # before the first process starts
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     process = context.Process(target=execute, args=(notebook, said))
-    process.start()
+    with mock.patch.dict(os.environ, MPLBACKEND="agg"):  # of the process that they are forked from
+        process.start()
     process.join(limit)
     code = process.exitcode
     if code is None:
