@@ -387,7 +387,7 @@ def test_figures_of_silent_saes_say_so():
 
 
 def test_disk_space_is_claimed_before_it_is_written(tmp_path, monkeypatch):
-    import saematch.making.train as T
+    import saematch.making.states as T
 
     monkeypatch.setattr(os, "posix_fallocate", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     (tmp_path / "layer_0.npy").write_bytes(b"0" * 10)
@@ -397,6 +397,7 @@ def test_disk_space_is_claimed_before_it_is_written(tmp_path, monkeypatch):
 
 def test_settings_of_training_are_checked_and_survive_numpy(tmp_path):
     import saematch.making.train as T
+    from saematch.making.states import open_states
 
     rows = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float16)
     np.save(tmp_path / "layer_0.npy", rows)
@@ -404,7 +405,7 @@ def test_settings_of_training_are_checked_and_survive_numpy(tmp_path):
         settings=dict(model="toy", tokens="0", shape=[4, 100], layers=[0]), rows=400, sequences=4, left_out={}
     )
     (tmp_path / "states.json").write_text(json.dumps(record))
-    made = T.open_states(tmp_path)
+    made = open_states(tmp_path)
     for change in (dict(batch=0), dict(batch=-5), dict(d_sae=0), dict(held_out=1.5)):
         with pytest.raises(UsageError, match=f"{next(iter(change))}={next(iter(change.values()))}"):
             T.train_sae(made, 0, tmp_path / "sae", l0_coefficient=1.0, **change)

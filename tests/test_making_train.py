@@ -1,13 +1,9 @@
-# Written from nbs/making/01_train_suite.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/making/02_train.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch
 
 from saematch.making.train import (
-    pack,
-    kept,
-    open_states,
-    cache_states,
     batches,
     split_rows,
     quality,
@@ -19,7 +15,7 @@ from saematch.making.train import (
 
 import argparse
 import inspect
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from unittest.mock import patch
@@ -28,127 +24,14 @@ import numpy as np
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
-from saematch.model.activations import hidden_states
-from saematch.model.lm import quiet
+from saematch.making.states import cache_states, pack
+from saematch.model.toys import Letters, letters_lm
 from saematch.saes.files import load_sae
 from saematch.saes.health import explained_variance
 from saematch.saes.suite import fingerprint, load_suite
-
-
-class Letters:
-    "A tokenizer: every byte is a token, 0 stands for the start of a text."
-
-    bos_token_id, all_special_ids, padding_side = 0, [0], "right"
-
-    def __call__(self, text, **kw):
-        return dict(input_ids=[1 + byte for byte in text.encode()])
-
-
-def toy_lm():
-    "A language model of 3 blocks with random weights."
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
-
-    with quiet():
-        lm = HookedTransformer(
-            HookedTransformerConfig(
-                model_name="toy",
-                n_layers=3,
-                d_model=32,
-                n_ctx=64,
-                d_head=8,
-                n_heads=4,
-                d_vocab=257,
-                act_fn="gelu",
-                normalization_type="LN",
-                seed=0,
-                device="cpu",
-            )
-        )
-    lm.tokenizer = Letters()
-    return lm
-
+from saematch.saes.toys import random_sae
 
 TEXTS = [inspect.getsource(f) for f in (argparse.ArgumentParser, argparse.HelpFormatter, argparse._ActionsContainer)]
-
-
-def test_documents_are_packed():
-    packed = pack(["no cat", "a dog"], Letters(), context=7)
-    letters = ["".join("|" if i == 0 else chr(i - 1) for i in row) for row in packed.ids.tolist()]
-    assert letters == ["||no ca", "|t|a do"]  # what fills no sequence is left out
-    assert packed.counted.sum() == 10  # the start tokens are no text
-    letters
-
-
-def test_too_little_text_is_refused():
-    with expect_fail(ValueError, "1 texts make 7 tokens, less than one sequence of 256"):
-        pack(["no cat"], Letters())
-    with expect_fail(ValueError, "0 texts make 0 tokens"):
-        pack([], Letters())
-
-
-def test_massive_activations_are_left_out():
-    g = torch.Generator().manual_seed(0)
-    x = {layer: torch.randn(3, 20, 8, generator=g) for layer in (2, 3)}
-    x[2][0, 5] *= 30
-    x[3][1, 7] *= 30
-    x[3][:, 0] *= 1000
-    counted = torch.ones(3, 20, dtype=torch.bool)
-    counted[:, 0] = counted[2, 4] = False  # the first position, and one that is no text
-    keep, why = kept(counted, x, massive=5.0)
-    assert why == dict(first=3, special=1, massive_2=1, massive_3=1, massive=2)
-    assert keep.sum() == 3 * 20 - 3 - 1 - 2 and not keep[0, 5] and not keep[1, 7]
-    why
-
-
-def test_a_killed_run_continues():
-    lm, t = toy_lm(), pack(TEXTS[:1], Letters(), context=64)
-    whole = cache_states(lm, t, [0, 1], folder := Path(mkdtemp()) / "whole", progress=False)
-    forward, calls = lm.run_with_hooks, []
-
-
-    def killed(*args, **kw):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return forward(*args, **kw)
-
-
-    with patch.object(lm, "run_with_hooks", killed):
-        with expect_fail(KeyboardInterrupt):
-            cache_states(lm, t, [0, 1], broken := folder.with_name("broken"), progress=False)
-        garbage = np.load(broken / "layer_0.npy", mmap_mode="r+")
-        garbage[-5000:] = 77
-        garbage.flush()
-        assert open_states(broken).record["sequences"] == 32  # two batches of 16 are safe
-        again = cache_states(lm, t, [0, 1], broken, progress=False)
-    batches_of_16 = -(-len(t) // 16)
-    assert len(calls) == batches_of_16 + 1, "only the batch that was interrupted ran twice"
-    assert again.record == whole.record and all((again[layer] == whole[layer]).all() for layer in (0, 1))
-    cache_states(lm, t, [0, 1], broken, progress=False)
-    assert len(calls) == batches_of_16 + 1, "what is complete is only opened"
-    f"{len(calls)} forward passes for {batches_of_16} batches"
-
-
-def test_hidden_states_are_those_of_the_model():
-    lm, t = toy_lm(), pack(TEXTS[:1], Letters(), context=64)
-    states = cache_states(lm, t, [0, 2], Path(mkdtemp()) / "states", batch=100, progress=False)
-    x = hidden_states(lm, t, [0, 2])
-    assert (
-        all(np.array_equal(states[layer], x[layer][t.counted].half().numpy()) for layer in (0, 2))
-        and states.record["left_out"]["massive"] == 0
-    )
-    with expect_fail(UsageError, "no hidden states of layer 1 in states; there are layers [0, 2]"):
-        states[1]
-    with expect_fail(UsageError, "the model has layers 0 to 2; [2, 3] was asked for"):
-        cache_states(lm, t, [2, 3], states.folder)
-    with expect_fail(FileNotFoundError, "states.json is missing"):
-        open_states(mkdtemp())
-    with expect_fail(UsageError, "made with another layers and batch"):
-        cache_states(lm, t, [0, 1], states.folder, progress=False)
-    with expect_fail(ValueError, "beyond float16"):
-        lm.embed.W_E.data *= 1e7
-        cache_states(lm, t, [0], Path(mkdtemp()) / "large", progress=False)
-    states
 
 
 def test_the_sparsity_loss_counts_latents():
@@ -173,16 +56,11 @@ def test_the_sparsity_loss_counts_latents():
 
 
 def test_the_scale_is_folded_into_the_weights():
-    from saematch.saes.toys import random_sae
-
     trained, c = random_sae(16, 40, seed=0), 0.1
     x = torch.randn(20, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / c
-    from dataclasses import replace
-
     saved = replace(trained, W_enc=trained.W_enc * c, W_dec=trained.W_dec / c, b_dec=trained.b_dec / c)
-    assert torch.allclose(saved.encode(x), trained.encode(c * x)) and torch.allclose(
-        saved.reconstruct(x), trained.reconstruct(c * x) / c
-    )
+    assert torch.allclose(saved.encode(x), trained.encode(c * x))
+    assert torch.allclose(saved.reconstruct(x), trained.reconstruct(c * x) / c)
     (saved.reconstruct(x) - trained.reconstruct(c * x) / c).abs().max().item()
 
 
@@ -190,14 +68,13 @@ def test_a_pass_sees_every_row_once():
     rows = np.arange(100, dtype=np.float16)[:, None]
     stream = batches(rows, 20, seed=0)
     one_pass, next_pass = (torch.cat([next(stream) for _ in range(5)])[:, 0] for _ in range(2))
-    assert sorted(one_pass.tolist()) == sorted(next_pass.tolist()) == list(range(100)) and not torch.equal(
-        one_pass, next_pass
-    )
+    assert sorted(one_pass.tolist()) == sorted(next_pass.tolist()) == list(range(100))
+    assert not torch.equal(one_pass, next_pass)
     assert torch.equal(next(batches(rows, 20, seed=0)), next(batches(rows, 20, seed=0)))
 
 
 def test_training_can_be_repeated():
-    lm, folder = toy_lm(), Path(mkdtemp())
+    lm, folder = letters_lm(), Path(mkdtemp())
     states = cache_states(lm, pack(TEXTS, Letters(), context=64), [1], folder / "states", progress=False)
     small = dict(l0_coefficient=0.2, d_sae=64, samples=10_000, batch=256, progress=False, device="cpu")
     record = train_sae(states, 1, folder / "a", **small)
@@ -212,14 +89,8 @@ def test_training_can_be_repeated():
     with expect_fail(ValueError, "batches of 100,000 need twice as many states"):
         train_sae(states, 1, folder / "d", l0_coefficient=0.2, batch=100_000)
     found = quality(folder / "a", unseen := split_rows(states, 1, 0.05)[1])
-    assert (
-        found == record["quality"]
-        and abs(
-            found["explained_variance"]
-            - explained_variance(load_sae(folder / "a"), torch.from_numpy(unseen.astype(np.float32)))
-        )
-        < 1e-6
-    )
+    by_health = explained_variance(load_sae(folder / "a"), torch.from_numpy(unseen.astype(np.float32)))
+    assert found == record["quality"] and abs(found["explained_variance"] - by_health) < 1e-6
     with expect_fail(UsageError, "no hidden states of layer 2"):
         train_sae(states, 2, folder / "d", l0_coefficient=0.2)
     assert not (folder / "d").exists()
@@ -229,7 +100,7 @@ def test_training_can_be_repeated():
 @pytest.mark.gpu
 def test_a_gpu_trains_too():
     for device in ("cuda",) if torch.cuda.is_available() else ():
-        lm, folder = toy_lm().to(device), Path(mkdtemp())
+        lm, folder = letters_lm().to(device), Path(mkdtemp())
         states = cache_states(lm, pack(TEXTS, Letters(), context=64), [1], folder / "states", progress=False)
         found = train_sae(
             states,
@@ -246,7 +117,7 @@ def test_a_gpu_trains_too():
 
 
 def test_a_suite_that_was_killed_continues():
-    lm, folder = toy_lm(), Path(mkdtemp()) / "suite"
+    lm, folder = letters_lm(), Path(mkdtemp()) / "suite"
     call = dict(
         l0_coefficients=dict(sparse=0.4, dense=0.05),
         context=64,

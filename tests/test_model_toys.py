@@ -5,6 +5,8 @@ import torch
 
 from saematch.model.toys import (
     random_lm,
+    Letters,
+    letters_lm,
 )
 
 
@@ -19,3 +21,11 @@ def test_a_random_model_is_a_function_of_its_seed():
     assert ids.tolist() == [[0, 4, 5, 6]], "a token for each word, behind the one that starts a text"
     assert torch.equal(one(ids), again(ids)) and not torch.allclose(one(ids), other(ids))
     one.to_str_tokens(ids[0])
+
+
+def test_the_toy_reads_letters():
+    ids = Letters()("no cat")["input_ids"]
+    assert "".join(chr(i - 1) for i in ids) == "no cat" and Letters.bos_token_id not in ids
+    tokens = torch.tensor([[Letters.bos_token_id, *ids]])
+    assert torch.equal(letters_lm()(tokens), letters_lm()(tokens)), "the seed is its own"
+    ids

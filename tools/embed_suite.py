@@ -22,6 +22,6 @@ for folder in sorted(p.parent for p in source.rglob("cfg.json")):
     (out / "sae_weights.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
     cfg = json.loads((folder / "cfg.json").read_text())
     (out / "cfg.json").write_text(json.dumps(cfg, indent=1, sort_keys=True) + "\n")
-    if (folder / "training.json").exists():  # how it was trained, see nbs/making/01_train_suite.ipynb
+    if (folder / "training.json").exists():  # how it was trained, see nbs/making/02_train.ipynb
         shutil.copy(folder / "training.json", out)
     print(out, sum(p.stat().st_size for p in out.iterdir()), "bytes")

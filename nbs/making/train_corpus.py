@@ -1,4 +1,4 @@
-"""Make the text that the suites of `making/01_train_suite` were trained on.
+"""Make the text that the suites of `making/02_train` were trained on.
 
     python train_corpus.py PACKAGES EVALUATION OUT
 
