@@ -71,7 +71,11 @@ def test_what_is_generated_is_what_the_notebooks_say(tmp_path):
         (".", "README.md"),
     ):
         ours, built = (
-            {p.relative_to(base / folder).as_posix() for p in (base / folder).glob(pattern)}
+            {
+                p.relative_to(base / folder).as_posix()
+                for p in (base / folder).glob(pattern)
+                if ".ipynb_checkpoints" not in p.parts
+            }
             for base in (ROOT, tmp_path / "house")
         )
         assert ours == built, f"{folder}: only here {ours - built}, only rebuilt {built - ours}; run tools/build.py"
@@ -251,7 +255,7 @@ def test_ruff_has_nothing_to_say(command):
     assert done.returncode == 0, f"ruff {command[0]}:\n{done.stdout[-5000:]}{done.stderr[-2000:]}"
 
 
-UNTYPED, UNDOCUMENTED = 221, 20  # parameters without an annotation, names without a docstring: they only go down
+UNTYPED, UNDOCUMENTED = 214, 19  # parameters without an annotation, names without a docstring: they only go down
 
 
 def public_functions(module):
