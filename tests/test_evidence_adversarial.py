@@ -25,9 +25,12 @@ from saematch.model.toys import random_lm
 from saematch.saes.files import save_sae
 from saematch.saes.toys import random_sae
 from saematch.studies import trial as E
+from saematch.studies.fitting import Fit, activation_scale, learned
+from saematch.studies.options import Trial
 from saematch.studies.paper import FIGURES, panels
 from saematch.studies.run import claim, run
-from saematch.studies.trial import Trial, activation_scale, corpora, load_experiment
+from saematch.studies.scores import load_experiment, load_run
+from saematch.studies.trial import corpora
 
 LIMITS = {l: 1e9 for l in range(4)}
 
@@ -198,8 +201,8 @@ def test_activation_scales_of_latents_that_are_active_in_two_directions(lm, toke
     a, b = (sae_of(lm, l, l, activation="abstopk", k=8) for l in (0, 1))
     f = a.encode(states(lm, tokens, 0))
     assert (f < 0).any() and (activation_scale(a, f) > 0).all()
-    fitted = E.Fit(LIMITS, {l: states(lm, tokens, l) for l in (0, 1)})
-    m, factor = E.learned((0, 1), a, b, fitted, dict(fold=True))["activation scale"]
+    fitted = Fit(LIMITS, {l: states(lm, tokens, l) for l in (0, 1)})
+    m, factor = learned((0, 1), a, b, fitted, dict(fold=True))["activation scale"]
     assert torch.equal(factor < 0, m.sign < 0) and (m.sign < 0).any()
 
 
@@ -208,8 +211,8 @@ def test_learning_leaves_activations_alone(lm, tokens):
         random_sae(lm.cfg.d_model, 1, seed=1), info=dict(layer=0), threshold=torch.zeros(1, dtype=torch.float64)
     )
     two = replace(one, info=dict(layer=1))
-    fitted = E.Fit(LIMITS, {l: states(lm, tokens, l) for l in (0, 1)})
-    _, factor = E.learned((0, 1), one, two, fitted, dict(fold="none"))["activation scale"]
+    fitted = Fit(LIMITS, {l: states(lm, tokens, l) for l in (0, 1)})
+    _, factor = learned((0, 1), one, two, fitted, dict(fold="none"))["activation scale"]
     means = [(f := s.encode(x))[f > 0].mean() for s, x in ((one, fitted.states[0]), (two, fitted.states[1]))]
     torch.testing.assert_close(factor[0], means[1] / means[0])
 
@@ -369,8 +372,6 @@ def test_overwriting_never_leaves_a_folder_of_nobody(tmp_path, monkeypatch):
 
 
 def test_figures_of_silent_saes_say_so():
-    from saematch.studies.paper import load_run
-
     tables = load_run(Path(__file__).parent.parent / "nbs" / "data" / "paper")
     silent = tables | dict(
         latents=tables["latents"].assign(active_a=0, both=0),

@@ -210,8 +210,8 @@ def test_sentences_compare_like_with_like():
     "Means over adjacent layers for every route: longer spans, which have few routes, stay out."
     from pathlib import Path
 
-    from saematch.studies.paper import load_run, mean
-    from saematch.studies.trial import judged
+    from saematch.studies.panels import mean
+    from saematch.studies.scores import judged, load_run
 
     tables = load_run(Path(__file__).parent.parent / "nbs" / "data" / "paper")
     said = judged(tables)[0]

@@ -1,55 +1,30 @@
-# Written from nbs/studies/02_report.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/studies/15_report.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch
 
 from saematch.studies.report import (
-    mse_table,
-    agreement_table,
-    pair_table,
-    lineage_table,
+    next_layer,
+    findings,
+    walked,
 )
 
 
 from pathlib import Path
 
 import pandas as pd
-import torch
-
-from saematch.matching.match import Match, compose, match
-from saematch.saes.suite import load_suite
 
 
-def test_tables_follow_the_matches():
-    suite = load_suite("smollm2-135m-resid")
-    layers, ab, bc = (
-        [14, 15, 16],
-        match(suite[14], suite[15], method="greedy"),
-        match(suite[15], suite[16], method="greedy"),
-    )
-    walked = compose(ab, bc)
-    direct = Match(torch.where(torch.arange(2048) < 512, walked.index, -1), 2048, torch.ones(2048))
-    matches = {
-        (14, 15, "direct"): ab,
-        (15, 16, "direct"): bc,
-        (14, 16, "direct"): direct,
-        (14, 15, "random"): match(suite[14], suite[15], method="random"),
-    }
-    table = agreement_table(matches, layers)
-    assert table.agreement.tolist() == [1.0] and table.span.tolist() == [2]
-    pairs = pair_table(suite, matches, layers)
-    assert len(pairs) == 3 * 2048 and (pairs.latent_b == -1).sum() == 1536 and pairs.cosine.isna().sum() == 1536
-    far = pairs[(pairs.layer_a == 14) & (pairs.layer_b == 16)]
-    assert torch.equal(torch.tensor(far.walked.values), walked.index)
-    best = lineage_table(pairs, layers, top=1).iloc[0]
-    assert ab.index[int(best["layer 14"])] == best["layer 15"] and bc.index[int(best["layer 15"])] == best["layer 16"]
-    cos = lambda x, y: torch.nn.functional.cosine_similarity(x, y, dim=0).item()
-    a, b, c = (suite[l].W_dec[int(best[f"layer {l}"])] for l in layers)
-    assert abs(best["weakest"] - min(cos(a, b), cos(b, c))) < 1e-6
-    mse = mse_table(suite, matches)
-    assert (
-        set(mse.method) == {"chosen", "random"}
-        and (mse[mse.method == "random"].relative == 1).all()
-        and (mse[mse.method == "chosen"].relative < 1).all()
-    )
-    best
+def test_the_sentences_follow_the_tables():
+    agree = pd.DataFrame(dict(span=[2, 2, 3], agreement=[0.5, 0.7, 0.4], chance=0.01))
+    assert walked(agree) == [
+        "Walking 2 layers arrives at the directly matched latent in 60% of the cases, "
+        "walking 3 layers in 40% (chance: 1.00%)."
+    ]
+    assert "walking 3" not in walked(agree[agree.span == 2])[0] and walked(agree[:0]) == []
+    pairs = pd.DataFrame(dict(layer_a=[1, 1, 4], layer_b=[4, 4, 6], cosine=[0.8, 0.5, 0.9]))
+    mse = pd.DataFrame(dict(block="all", method=["folded", "unfolded", "vanilla"], relative=[0.6, 0.7, 0.9]))
+    said = findings(dict(mse=mse, pairs=pairs, agreement=agree[:0], chance_cosine=0.02))
+    assert next_layer(pairs) == {1: 4, 4: 6} and len(said) == 2
+    assert "differ by 0.60 of what" in said[0] and "unfolded 0.70, vanilla 0.90" in said[0]
+    assert "median cosine of 0.80 (random pairs: 0.02); 66.7%" in said[1]

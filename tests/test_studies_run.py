@@ -1,10 +1,9 @@
-# Written from nbs/studies/05_run.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/studies/16_run.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch
 
 from saematch.studies.run import (
-    parse_layers,
     run,
 )
 
@@ -31,25 +30,6 @@ def planted_suite(folder, layers=(3, 4, 5), d_model=24, d_sae=60):
         save_sae(sae, Path(folder) / f"layer_{layer}.safetensors")
         truths.append(truth)
     return truths
-
-
-def test_layer_ranges():
-    have = [14, 15, 16, 17, 18, 19]
-    assert (
-        parse_layers("14-16,19", have) == [14, 15, 16, 19]
-        and parse_layers(None, have) == have
-        and parse_layers([16, 14], have) == [14, 16]
-    )
-    with expect_fail(UsageError, "layer range '19-14' is reversed: write 14-19"):
-        parse_layers("19-14", have)
-    with expect_fail(UsageError, "two layers at least are needed to match, got [14]"):
-        parse_layers("14", have)
-    with expect_fail(UsageError, "two layers at least are needed to match, got none"):
-        parse_layers([], have)
-    with expect_fail(UsageError, "unknown layer '20'; closest:"):
-        parse_layers("14-20", have)
-    with expect_fail(UsageError, "cannot be read: write 14-19"):
-        parse_layers("14..19", have)
 
 
 def test_a_run_finds_the_planted_partners():
@@ -107,3 +87,46 @@ def test_a_folder_belongs_to_one_run():
             run(suite, out=Path(folder) / "thesis")
         with expect_fail(UsageError, "method must be one of"):
             run(suite, out=out, method="best")
+
+
+def test_every_figure_draws_itself_from_a_run():
+    from dataclasses import replace
+
+    from saematch.model.toys import random_lm
+    from saematch.studies.options import Trial
+    from saematch.studies.paper import FIGURES, panels, write_paper
+    from saematch.studies.scores import load_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        random_lm(folder / "lm", dtype=torch.float32)
+        for l in range(4):
+            save_sae(
+                replace(
+                    random_sae(16, 24, seed=l, dtype=torch.float32),
+                    info=dict(layer=l, hook_name=f"blocks.{l}.hook_resid_post"),
+                ),
+                folder / "suite" / f"layer_{l}.safetensors",
+            )
+        text = folder / "text.txt"
+        words = torch.randint(0, 60, (12, 40), generator=torch.Generator().manual_seed(0))
+        for d, row in enumerate(words.tolist()):
+            (folder / "text").mkdir(exist_ok=True)
+            (folder / "text" / f"{d:02d}.txt").write_text(" ".join(f"w{i}" for i in row))
+        trial = Trial(
+            model=str(folder / "lm"),
+            text=(str(folder / "text"),),
+            documents=8,
+            loss_documents=4,
+            fit_documents=4,
+            length=32,
+        )
+        with expect_fail(UsageError, "holds no complete run"):
+            load_run(folder / "out")
+        run(folder / "suite", out=folder / "out", trial=trial, jobs=1)
+        found = panels(load_run(folder / "out"))
+        assert [p.number.split()[0] for p in found] == list(FIGURES)
+        assert "nan" not in " ".join(p.ours for p in found).lower(), [p.ours for p in found]
+        page = write_paper(folder / "out", "toy", found).read_text()
+        assert page.count("<img") == len(found) and (folder / "out" / "paper" / "figure_7.png").stat().st_size > 1000
+    found[0].ours

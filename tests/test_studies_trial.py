@@ -1,21 +1,12 @@
-# Written from nbs/studies/03_trial.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/studies/09_trial.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch
 
 from saematch.studies.trial import (
-    Trial,
     corpora,
-    Fit,
-    fit,
-    activation_scale,
-    whitening,
-    key_of,
-    chunks,
     judge_of,
     experiment,
-    facts,
-    load_experiment,
 )
 
 
@@ -23,15 +14,11 @@ import tempfile
 from pathlib import Path
 
 from fastcore.test import expect_fail
-from torch.testing import assert_close
 
 from saematch.ground import UsageError
-from saematch.judging.evidence import Sums
-from saematch.judging.routes import Pair
-from saematch.matching.match import match
 from saematch.saes.files import save_sae
-from saematch.saes.suite import Suite
 from saematch.saes.toys import random_sae
+from saematch.studies.scores import TABLES, load_experiment
 from dataclasses import replace
 
 import torch
@@ -43,8 +30,10 @@ from saematch.model.toys import random_lm
 def toy_run(folder, layers=(0, 1, 2), d=16):
     "A random language model, a suite for it, texts and the matches of a run."
     from saematch.saes.suite import load_suite
-    from saematch.studies.run import Options, match_all, plan, provenance
-    from saematch.studies.trial import Trial
+    from saematch.studies.matches import match_all
+    from saematch.studies.options import Options, Trial
+    from saematch.studies.plan import plan
+    from saematch.studies.run import provenance
 
     lm = load_lm(random_lm(Path(folder) / "lm"), "cpu", torch.float64)
     for l in layers:
@@ -77,32 +66,18 @@ def toy_run(folder, layers=(0, 1, 2), d=16):
     return lm, suite, matches, record, trial
 
 
-def test_scales_and_whitening_are_what_they_say():
-    x = torch.randn(4000, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) @ torch.diag(
-        torch.tensor([5.0, 1, 1, 1, 1, 0.2], dtype=torch.float64)
-    )
-    white = x @ whitening(x, shrink=0.0)
-    assert_close(torch.cov(white.T, correction=0), torch.eye(6, dtype=torch.float64))
-    sae = random_sae(6, 10)
-    f = sae.encode(x)
-    assert_close(activation_scale(sae, f)[3], f[:, 3][f[:, 3] > 0].mean())
-    never = f.clone()
-    never[:, 3] = 0
-    assert activation_scale(sae, never)[3] > 0
-
-
 def test_a_killed_experiment_continues_to_the_same_numbers():
     from unittest.mock import patch
 
     import pandas as pd
 
-    import saematch.studies.trial as E
+    import saematch.studies.passes as P
 
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
-        go = lambda out: E.experiment(Path(folder) / out, suite, [0, 1, 2], matches, record, trial, lm, False)
+        go = lambda out: experiment(Path(folder) / out, matches, record, trial, lm, False)
         whole = go("whole")
-        calls, real = [], E.measure
+        calls, real = [], P.measure
 
         def killed(*args):
             calls.append(1)
@@ -110,14 +85,14 @@ def test_a_killed_experiment_continues_to_the_same_numbers():
                 raise KeyboardInterrupt
             return real(*args)
 
-        with patch.object(E, "measure", killed), expect_fail(KeyboardInterrupt):
+        with patch.object(P, "measure", killed), expect_fail(KeyboardInterrupt):
             go("parts")
         done = len(list((Path(folder) / "parts" / "evidence" / "chunks").iterdir()))
         assert done > 0
-        with patch.object(E, "measure", side_effect=real) as again:
+        with patch.object(P, "measure", side_effect=real) as again:
             parts = go("parts")
         assert 0 < again.call_count < len(calls) + 5 and again.call_count < 2 * 5
-        for name in E.TABLES:
+        for name in TABLES:
             pd.testing.assert_frame_equal(whole[name], parts[name])
         assert whole["facts"]["decomposition"] == parts["facts"]["decomposition"]
         loaded = load_experiment(Path(folder) / "parts")
@@ -132,7 +107,7 @@ def test_another_text_is_another_experiment():
         lm, suite, matches, record, trial = toy_run(folder)
         trial = replace(trial, loss_documents=0)
         go = lambda: (
-            experiment(Path(folder) / "out", suite, [0, 1, 2], matches, record, trial, lm, False)["scores"]
+            experiment(Path(folder) / "out", matches, record, trial, lm, False)["scores"]
             .set_index(["source", "layer_a", "layer_b", "route", "metric"])
             .value
         )
@@ -145,6 +120,9 @@ def test_another_text_is_another_experiment():
 
 
 def test_the_key_knows_the_model_and_the_text_to_fit_on():
+    from saematch.studies.fitting import Fit
+    from saematch.studies.passes import key_of
+
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
         texts, other = corpora(trial, lm)

@@ -1,0 +1,70 @@
+# Written from nbs/studies/04_matches.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.studies.matches import (
+    Matches,
+    match_all,
+    load_matches,
+)
+
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+from saematch.matching.match import compose, match
+from saematch.saes.files import save_sae
+from saematch.saes.suite import fingerprint, load_suite
+from saematch.saes.toys import planted, random_sae
+from saematch.studies.options import Options
+from saematch.studies.plan import plan
+def planted_suite(folder, layers=(3, 4, 5), d_model=24, d_sae=60):
+    "SAEs of known partners in a folder, one file a layer; returns the truths of the steps."
+    sae, truths = random_sae(d_model, d_sae), []
+    save_sae(sae, Path(folder) / f"layer_{layers[0]}.safetensors")
+    for i, layer in enumerate(layers[1:]):
+        sae, truth = planted(sae, decoder_noise=0.5, encoder_noise=0.5, replaced=0.1, seed=i)
+        save_sae(sae, Path(folder) / f"layer_{layer}.safetensors")
+        truths.append(truth)
+    return truths
+
+
+def test_every_spelling_finds_the_match_and_walks_compose():
+    with tempfile.TemporaryDirectory() as folder:
+        planted_suite(folder)
+        suite = load_suite(folder)
+        steps = {(a, b): match(suite[a], suite[b]) for a, b in ((3, 4), (4, 5), (3, 5))}
+        found = {pair: {"match": m} for pair, m in steps.items()}
+        found[3, 4]["identity"] = match(suite[3], suite[4], method="identity")
+    matches = Matches(suite, [3, 4, 5], found)
+    assert matches[3, 4, "direct"] is matches[3, 4, "folded"] is matches.direct(3, 4) is steps[3, 4]
+    assert matches[3, 4, "vanilla"] is found[3, 4]["identity"] and len(matches) == len(list(matches)) == 4
+    assert matches.adjacent == [(3, 4), (4, 5)] and matches.longer == [(3, 5)]
+    assert torch.equal(matches.walk(3, 5).index, compose(steps[3, 4], steps[4, 5]).index)
+    assert matches.walk(3, 4) is steps[3, 4]
+    with expect_fail(UsageError, "layers 3 and 4 have no match 'greedy'; there are match, identity"):
+        matches[3, 4, "greedy"]
+    with expect_fail(UsageError, "layers 5 and 3 were not matched"):
+        matches.direct(5, 3)
+
+
+def test_a_finished_run_is_read_again():
+    with tempfile.TemporaryDirectory() as folder:
+        planted_suite(Path(folder) / "suite"), planted_suite(Path(folder) / "other", d_sae=50)
+        suite, out = load_suite(Path(folder) / "suite"), Path(folder) / "out"
+        hashes = {str(l): fingerprint(suite[l]) for l in suite.layers}
+        first = match_all(suite, plan(suite.layers, Options()), out, hashes, progress=False)
+        with expect_fail(UsageError, "holds no run"):
+            load_matches(out, suite)
+        (out / "run.json").write_text(json.dumps(dict(layers=suite.layers, weights_sha256=hashes)))
+        again = load_matches(out, suite)
+        assert again.layers == first.layers and len(again) == len(first) == 3 + 2 * 9
+        assert all(torch.equal(m.index, again[a, b, name].index) for a, b, name, m in first)
+        with expect_fail(UsageError, "is not the one that the run"):
+            load_matches(out, load_suite(Path(folder) / "other"))

@@ -1,0 +1,49 @@
+# Written from nbs/studies/02_options.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.studies.options import (
+    Options,
+    Trial,
+    offered,
+    add_options,
+)
+
+
+import argparse
+import inspect
+from dataclasses import fields
+
+from fastcore.test import expect_fail
+
+
+def test_the_options_are_those_of_match():
+    from saematch.matching.match import match
+
+    of_match = inspect.signature(match).parameters
+    for f in fields(Options):
+        assert of_match[f.name].default == f.default, f.name
+    assert {f.name for f in fields(Options)} == set(of_match) - {"a", "b", "time_limit", "device", "progress"}
+
+
+def test_the_command_line_follows_the_fields():
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, Options), add_options(parser, Trial, unset=True)
+    asked = vars(parser.parse_args(["--reject", "1.5", "--seed", "3", "--fold", "none", "--loss-documents", "7"]))
+    assert (asked["reject"], asked["seed"], asked["fold"], asked["loss_documents"]) == (1.5, 3, "none", 7)
+    assert parser.parse_args(["--no-fold"]).fold is False
+    assert asked["weights"] == "all" and asked["documents"] is None and "quantiles" not in asked
+    assert Options(**{f.name: asked[f.name] for f in offered(Options)}) == Options(reject=1.5, seed=3, fold="none")
+    assert "documents of each text (default: 100)" in parser.format_help()
+    with expect_fail(argparse.ArgumentError, "invalid choice: 'best'"):
+        parser.parse_args(["--method", "best"])
+
+
+def test_a_trial_takes_one_text_or_several():
+    from pathlib import Path
+
+    from saematch.model.text import TEXTS
+
+    assert Trial().text == TEXTS and Trial(text="prose").text == ("prose",)
+    assert Trial(text=(Path("a.jsonl"), "code"), model=Path("lm")) == Trial(text=("a.jsonl", "code"), model="lm")

@@ -1,0 +1,60 @@
+# Written from nbs/studies/03_plan.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.studies.plan import (
+    parse_layers,
+    plan,
+    check_options,
+)
+
+
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+from saematch.matching.names import NAMES
+from saematch.studies.options import Options
+
+
+def test_layer_ranges():
+    have = [14, 15, 16, 17, 18, 19]
+    assert (
+        parse_layers("14-16,19", have) == [14, 15, 16, 19]
+        and parse_layers(None, have) == have
+        and parse_layers([16, 14], have) == [14, 16]
+    )
+    with expect_fail(UsageError, "layer range '19-14' is reversed: write 14-19"):
+        parse_layers("19-14", have)
+    with expect_fail(UsageError, "two layers at least are needed to match, got [14]"):
+        parse_layers("14", have)
+    with expect_fail(UsageError, "two layers at least are needed to match, got none"):
+        parse_layers([], have)
+    with expect_fail(UsageError, "unknown layer '20'; closest:"):
+        parse_layers("14-20", have)
+    with expect_fail(UsageError, "cannot be read: write 14-19"):
+        parse_layers("14..19", have)
+
+
+def test_every_pair_is_matched_and_adjacent_ones_in_every_way():
+    tasks = plan([3, 4, 6], Options(reject=2.0))
+    assert [(t.a, t.b) for t in tasks if t.name == "match"] == [(3, 4), (4, 6), (3, 6)]
+    ways = {n.key for n in NAMES.values() if n.change} | {"match"}
+    assert {t.name for t in tasks if (t.a, t.b) == (3, 4)} == ways and len(tasks) == 2 * len(ways) + 1
+    by_name = {t.name: t.options for t in tasks if (t.a, t.b) == (3, 4)}
+    assert by_name["unfolded"] == Options(reject=2.0, fold=False, dead="keep")
+    assert by_name["greedy"].reject is None, "only the exact method can leave latents out"
+    assert {t.file.as_posix() for t in tasks if t.name in ("match", "identity")} == {
+        "3-4/direct.safetensors",
+        "4-6/direct.safetensors",
+        "3-6/direct.safetensors",
+        "3-4/vanilla.safetensors",
+        "4-6/vanilla.safetensors",
+    }
+
+
+def test_a_run_that_cannot_end_well_does_not_begin():
+    with expect_fail(UsageError, "method must be one of"):
+        check_options(Options(method="best"))
+    with expect_fail(UsageError, "dead must be 'warn', 'exclude' or 'keep'"):
+        check_options(Options(dead="maybe"))

@@ -1,0 +1,54 @@
+# Written from nbs/studies/05_tables.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.studies.tables import (
+    mse_table,
+    agreement_table,
+    pair_table,
+    lineage_table,
+)
+
+
+import pandas as pd
+import torch
+
+from saematch.matching.match import Match, compose, match
+from saematch.saes.suite import load_suite
+from saematch.studies.matches import Matches
+
+
+def test_tables_follow_the_matches():
+    suite = load_suite("smollm2-135m-resid")
+    layers, ab, bc = (
+        [14, 15, 16],
+        match(suite[14], suite[15], method="greedy"),
+        match(suite[15], suite[16], method="greedy"),
+    )
+    walked = compose(ab, bc)
+    direct = Match(torch.where(torch.arange(2048) < 512, walked.index, -1), 2048, torch.ones(2048))
+    found = {
+        (14, 15): {"match": ab, "random": match(suite[14], suite[15], method="random")},
+        (15, 16): {"match": bc},
+        (14, 16): {"match": direct},
+    }
+    matches = Matches(suite, layers, found)
+    table = agreement_table(matches)
+    assert table.agreement.tolist() == [1.0] and table.span.tolist() == [2]
+    pairs = pair_table(matches)
+    assert len(pairs) == 3 * 2048 and (pairs.latent_b == -1).sum() == 1536 and pairs.cosine.isna().sum() == 1536
+    far = pairs[(pairs.layer_a == 14) & (pairs.layer_b == 16)]
+    assert torch.equal(torch.tensor(far.walked.values), walked.index)
+    best = lineage_table(pairs, layers, top=1).iloc[0]
+    assert ab.index[int(best["layer 14"])] == best["layer 15"] and bc.index[int(best["layer 15"])] == best["layer 16"]
+    cos = lambda x, y: torch.nn.functional.cosine_similarity(x, y, dim=0).item()
+    a, b, c = (suite[l].W_dec[int(best[f"layer {l}"])] for l in layers)
+    assert abs(best["weakest"] - min(cos(a, b), cos(b, c))) < 1e-6
+    mse = mse_table(matches)
+    assert (
+        set(mse.method) == {"chosen", "random"}
+        and (mse[mse.method == "random"].relative == 1).all()
+        and (mse[mse.method == "chosen"].relative < 1).all()
+    )
+    best
