@@ -30,6 +30,7 @@ def test_scales_and_whitening_are_what_they_say():
     never = f.clone()
     never[:, 3] = 0
     assert activation_scale(sae, never)[3] > 0
+    activation_scale(sae, f)[:4]
 
 
 def test_matches_that_need_data_find_planted_partners():

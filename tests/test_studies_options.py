@@ -25,6 +25,7 @@ def test_the_options_are_those_of_match():
     for f in fields(Options):
         assert of_match[f.name].default == f.default, f.name
     assert {f.name for f in fields(Options)} == set(of_match) - {"a", "b", "time_limit", "device", "progress"}
+    {f.name: f.default for f in fields(Options)}
 
 
 def test_the_command_line_follows_the_fields():
@@ -38,6 +39,7 @@ def test_the_command_line_follows_the_fields():
     assert "documents of each text (default: 100)" in parser.format_help()
     with expect_fail(argparse.ArgumentError, "invalid choice: 'best'"):
         parser.parse_args(["--method", "best"])
+    print(parser.format_usage())
 
 
 def test_a_trial_takes_one_text_or_several():

@@ -39,6 +39,7 @@ def test_adjacent_layers_get_everything_and_longer_spans_little():
     assert list(near.matches) == ["match", "encoder", "random", "correlation", "activation scale", "whitened"]
     assert "encoder" in near.without_loss and "quantile 0.3" in near.without_loss and near.linear.shape == (9, 8)
     assert list(far.matches) == ["match", "composed", "identity", "random"] and not far.decode
+    {layers: pair.routes() for layers, pair in pairs.items() if pair.decode}
 
 
 def test_chunks_cover_every_document_once():
@@ -53,6 +54,7 @@ def test_chunks_cover_every_document_once():
     ]
     for source, documents in texts.items():
         assert [d for s, a, b, _ in parts if s == source for d in range(a, b)] == documents
+    parts
 
 
 def test_a_chunk_of_another_run_is_not_taken():

@@ -33,10 +33,10 @@ def test_tables_follow_the_matches():
         (15, 16): {"match": bc},
         (14, 16): {"match": direct},
     }
-    matches = Matches(suite, layers, found)
-    table = agreement_table(matches)
+    toy = Matches(suite, layers, found)
+    table = agreement_table(toy)
     assert table.agreement.tolist() == [1.0] and table.span.tolist() == [2]
-    pairs = pair_table(matches)
+    pairs = pair_table(toy)
     assert len(pairs) == 3 * 2048 and (pairs.latent_b == -1).sum() == 1536 and pairs.cosine.isna().sum() == 1536
     far = pairs[(pairs.layer_a == 14) & (pairs.layer_b == 16)]
     assert torch.equal(torch.tensor(far.walked.values), walked.index)
@@ -45,7 +45,7 @@ def test_tables_follow_the_matches():
     cos = lambda x, y: torch.nn.functional.cosine_similarity(x, y, dim=0).item()
     a, b, c = (suite[l].W_dec[int(best[f"layer {l}"])] for l in layers)
     assert abs(best["weakest"] - min(cos(a, b), cos(b, c))) < 1e-6
-    mse = mse_table(matches)
+    mse = mse_table(toy)
     assert (
         set(mse.method) == {"chosen", "random"}
         and (mse[mse.method == "random"].relative == 1).all()

@@ -103,6 +103,8 @@ def test_a_killed_experiment_continues_to_the_same_numbers():
 
 
 def test_another_text_is_another_experiment():
+    import pandas as pd
+
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
         trial = replace(trial, loss_documents=0)
@@ -117,6 +119,7 @@ def test_another_text_is_another_experiment():
         one.write_text("\n".join(reversed(one.read_text().splitlines())))  # the same documents, but other ones to judge on
         second = go()
         assert (first[trial.text[0]] != second[trial.text[0]]).mean() > 0.5
+    pd.DataFrame(dict(first=first[trial.text[0]], second=second[trial.text[0]])).head(3).round(3)
 
 
 def test_the_key_knows_the_model_and_the_text_to_fit_on():
@@ -136,6 +139,7 @@ def test_the_key_knows_the_model_and_the_text_to_fit_on():
         assert before == key() != flipped
         other = other[torch.arange(len(other)).flip(0)]
         assert key() != before
+    before[:12], flipped[:12]
 
 
 def test_documents_and_model_must_be_there():
