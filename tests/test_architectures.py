@@ -253,8 +253,8 @@ def flipped(sae, seed):
 
 def test_a_run_judges_abstopk_latents_up_to_their_sign(tmp_path):
     from saematch.judging.weights import weight_mse
-    from saematch.studies.tables import decoder_cosine
     from saematch.studies.run import run
+    from saematch.studies.tables import decoder_cosine
 
     a = random_sae(16, 40, activation="abstopk", k=4)
     b = flipped(permute(a, torch.randperm(40, generator=torch.Generator().manual_seed(1))), 2)
