@@ -130,7 +130,8 @@ def test_wrong_tensors_and_configurations_are_refused():
     assert from_tensors(t, "x").activation == "jumprelu" and (from_tensors(t, "x").threshold >= 0).all()
     with expect_fail(
         ValueError,
-        "my.npz: a jumprelu SAE has exactly the tensors W_enc, b_enc, W_dec, b_dec, threshold; missing threshold; unexpected log_threshold",
+        "my.npz: a jumprelu SAE has exactly the tensors W_enc, b_enc, W_dec, b_dec, threshold; "
+        "missing threshold; unexpected log_threshold",
     ):
         from_tensors({k if k != "threshold" else "log_threshold": p for k, p in t.items()}, "my.npz")
     with expect_fail(ValueError, "W_dec must have shape [64, 16]"):

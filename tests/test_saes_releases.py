@@ -11,7 +11,7 @@ from saematch.saes.releases import (
 )
 
 
-import pandas as pd
+from fastcore.test import expect_fail
 
 
 def test_names_are_read():
@@ -45,7 +45,5 @@ def test_the_registry_as_a_table():
     assert (
         len(releases("no such model")) == 0 and (releases().layers >= 2).all() and len(releases(fewest=1)) > len(releases())
     )
-    from fastcore.test import expect_fail
-
     with expect_fail(ValueError, "is no regular expression"):
         releases("gemma(")

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['FIVE', 'FOUR', 'ONE_FOR_ALL', 'ARCHITECTURES', 'gated', 'standard', 'jumprelu', 'unit_decoder', 'topk', 'batchtopk',
-           'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'finetuned',
-           'made', 'found', 'check_names', 'crosscoder', 'presence']
+           'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'read_parameters',
+           'finetuned', 'made', 'found', 'check_names', 'crosscoder', 'presence']
 
 # %% ../../nbs/saes/03_architecture.ipynb #4f91863c
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..ground import check_finite
@@ -61,28 +62,20 @@ def batchtopk(t: Mapping, cfg: Mapping) -> dict:
 
 # %% ../../nbs/saes/03_architecture.ipynb #5e364ccf
 def matching_pursuit(t: Mapping, cfg: Mapping) -> dict:
-    "The decoder; the encoder is its transpose. b_dec counts only if it is subtracted first (sae_lens/saes/matching_pursuit_sae.py)."
-    zero = t["W_dec"].new_zeros(len(t["W_dec"]))
-    return dict(
-        W_enc=t["W_dec"].T, b_enc=zero, threshold=zero, b_dec=t["b_dec"] * bool(cfg.get("apply_b_dec_to_input"))
-    )
+    """The decoder; the encoder is its transpose (sae_lens/saes/matching_pursuit_sae.py).
+
+    b_dec counts only if it is subtracted first.
+    """
+    zero, b_dec = t["W_dec"].new_zeros(len(t["W_dec"])), t["b_dec"] * bool(cfg.get("apply_b_dec_to_input"))
+    return dict(W_enc=t["W_dec"].T, b_enc=zero, threshold=zero, b_dec=b_dec)
 
 
 def temporal(t: Mapping, cfg: Mapping) -> dict:
     "The decoder, in units of the hidden state (sae_lens/saes/temporal_sae.py)."
-    scale = (
-        cfg.get("activation_normalization_factor", 1.0)
-        if cfg.get("normalize_activations") == "constant_scalar_rescale"
-        else 1.0
-    )
-    zero = t["W_dec"].new_zeros(len(t["W_dec"]))
-    return dict(
-        W_enc=t.get("W_enc", t["W_dec"].T),
-        b_enc=zero,
-        threshold=zero,
-        W_dec=t["W_dec"] / scale,
-        b_dec=t["b_dec"] / scale,
-    )
+    scaled = cfg.get("normalize_activations") == "constant_scalar_rescale"
+    scale = cfg.get("activation_normalization_factor", 1.0) if scaled else 1.0
+    zero, W_enc = t["W_dec"].new_zeros(len(t["W_dec"])), t.get("W_enc", t["W_dec"].T)
+    return dict(W_enc=W_enc, b_enc=zero, threshold=zero, W_dec=t["W_dec"] / scale, b_dec=t["b_dec"] / scale)
 
 # %% ../../nbs/saes/03_architecture.ipynb #ef00d36d
 class Architecture(NamedTuple):
@@ -115,14 +108,15 @@ ARCHITECTURES = dict(
 
 # %% ../../nbs/saes/03_architecture.ipynb #8a532171
 def modern(cfg: Mapping) -> dict:
-    "A SAELens configuration in the terms of version 6 (sae_lens/loading/pretrained_sae_loaders.py, handle_pre_6_0_config)."
+    """A SAELens configuration in the terms of version 6.
+
+    Source: sae_lens/loading/pretrained_sae_loaders.py, handle_pre_6_0_config. Raises ValueError for what is not supported.
+    """
     cfg = {**cfg, "architecture": cfg.get("architecture") or "standard"}
     if not isinstance(cfg["architecture"], str) or cfg["architecture"] not in ARCHITECTURES:
         raise ValueError(f"architecture {cfg['architecture']!r} is not supported, only {', '.join(ARCHITECTURES)}")
-    activation, kwargs = (
-        cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu",
-        cfg.get("activation_fn_kwargs") or {},
-    )
+    activation = cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu"
+    kwargs = cfg.get("activation_fn_kwargs") or {}
     if activation == "topk" and cfg["architecture"] in ("standard", "topk"):
         cfg.update(architecture="topk", k=cfg.get("k") or kwargs.get("k"))
     elif activation != "relu" and not (activation == "topk" and "topk" in cfg["architecture"]):
@@ -144,15 +138,16 @@ def check_config(cfg: Mapping):
     norm = cfg["normalize_activations"]
     if norm not in NORMALIZE and not (norm == "constant_scalar_rescale" and cfg["architecture"] == "temporal"):
         raise ValueError(
-            f"normalize_activations is {norm!r}, a scale of the hidden states that was never folded into the weights, so the weights alone are not the SAE; "
-            "with SAELens, fold it (sae.fold_activation_norm_scaling_factor, sae.fold_activation_whitening) and save the SAE again"
+            f"normalize_activations is {norm!r}, a scale of the hidden states that was never folded into the weights, "
+            "so the weights alone are not the SAE; with SAELens, fold it (sae.fold_activation_norm_scaling_factor, "
+            "sae.fold_activation_whitening) and save the SAE again"
         )
     if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):
         raise ValueError(f"reshape_activations is {shape!r}, which saematch does not know")
 
 # %% ../../nbs/saes/03_architecture.ipynb #b1def85e
 def from_tensors(
-    tensors: Mapping,  # name -> tensor
+    tensors: Mapping[str, Tensor],
     source: str,  # for messages and `info`
     cfg: Mapping | None = None,  # SAELens' configuration; without one: a JumpReLU SAE that subtracts nothing first
     *,
@@ -160,7 +155,10 @@ def from_tensors(
     device: str | torch.device = "cpu",
     **info,
 ) -> SAE:
-    "An SAE from its named tensors. Raises ValueError that names missing, extra or misshapen tensors, and what the configuration says wrongly."
+    """An SAE from its named tensors.
+
+    Raises ValueError that names missing, extra or misshapen tensors, and what the configuration says wrongly.
+    """
     try:
         cfg = modern(dict(architecture="jumprelu", apply_b_dec_to_input=False) if cfg is None else cfg)
         check_config(cfg)
@@ -169,39 +167,40 @@ def from_tensors(
     how, given, wide = ARCHITECTURES[cfg["architecture"]], dict(tensors), torch.promote_types(dtype, torch.float32)
     factor = next((given.pop(k) for k in ("scaling_factor", "finetuning_scaling_factor") if k in given), None)
     check_names(given, cfg["architecture"], source)
-    t = {
-        k: p.to(device, wide) if p.is_floating_point() else p
-        for k, p in given.items()
-        if k in [*how.needs.split(), "W_enc"]
-    }
+    wanted = [*how.needs.split(), "W_enc"]
+    t = {k: p.to(device, wide) if p.is_floating_point() else p for k, p in given.items() if k in wanted}
     try:
-        for name in (k for k, p in t.items() if p.dim() < 2 and p.is_floating_point()):
-            check_finite(name, t[name])  # before anything is computed: exp(-inf) and max(-inf, 0) would look sound
-        read = {**t, **how.read(t, cfg)}
-        read["W_dec"] = finetuned(read["W_dec"], factor, cfg)
+        read = read_parameters(t, how, cfg, factor)
     except (RuntimeError, IndexError, TypeError) as e:  # shapes that do not fit
         raise ValueError(f"{source}: the tensors do not fit together ({e}); found {found(given)}") from None
     except ValueError as e:
         raise ValueError(f"{source}: {e}") from None
-    params = {
-        k: read[k].to(dtype) if read[k].is_floating_point() else read[k] for k in (*FIVE.split(), "W_skip") if k in read
-    }
+    cast = lambda p: p.to(dtype) if p.is_floating_point() else p
+    params = {k: cast(read[k]) for k in (*FIVE.split(), "W_skip") if k in read}
     norm = cfg["normalize_activations"] if cfg["normalize_activations"] in NORMALIZE else "none"
     info = {"source": source, "architecture": cfg["architecture"], **{k: v for k, v in info.items() if v is not None}}
-    return made(
-        source,
-        **params,
-        apply_b_dec_to_input=cfg["apply_b_dec_to_input"],
-        info=info,
-        activation=how.rule,
-        k=read.get("k"),
-        normalize=norm,
-        transcoder=how.transcoder,
-    )
+    settings = dict(activation=how.rule, k=read.get("k"), normalize=norm, transcoder=how.transcoder)
+    return made(source, **params, apply_b_dec_to_input=cfg["apply_b_dec_to_input"], info=info, **settings)
+
+# %% ../../nbs/saes/03_architecture.ipynb #829ccd8d
+def read_parameters(
+    t: Mapping[str, Tensor],  # the tensors an architecture needs
+    how: Architecture,
+    cfg: Mapping,
+    factor: Tensor | None,  # a scaling factor of finetuning
+) -> dict:  # the parameters, and settings such as k, by name
+    "What the architecture makes of its tensors. Raises whatever torch raises for shapes that do not fit."
+    for name in (k for k, p in t.items() if p.dim() < 2 and p.is_floating_point()):
+        check_finite(name, t[name])  # before anything is computed: exp(-inf) and max(-inf, 0) would look sound
+    read = {**t, **how.read(t, cfg)}
+    return {**read, "W_dec": finetuned(read["W_dec"], factor, cfg)}
 
 # %% ../../nbs/saes/03_architecture.ipynb #0e291617
 def finetuned(W_dec: Tensor, factor: Tensor | None, cfg: Mapping) -> Tensor:
-    "Decoder rows that write what finetuned activations write. Raises ValueError for a factor of another shape, or one that the configuration denies."
+    """Decoder rows that write what finetuned activations write.
+
+    Raises ValueError for a factor of another shape, or one that the configuration denies.
+    """
     if factor is None or (factor == 1).all():
         return W_dec
     if list(factor.shape) != [len(W_dec)]:
@@ -210,8 +209,9 @@ def finetuned(W_dec: Tensor, factor: Tensor | None, cfg: Mapping) -> Tensor:
         )
     if not cfg.get("finetuning_scaling_factor"):
         raise ValueError(
-            "the file holds a scaling_factor other than 1, and the configuration does not say that it is in use (finetuning_scaling_factor), so it is "
-            "not known what this SAE computes; set finetuning_scaling_factor in cfg.json to true, or remove the tensor, whichever is right"
+            "the file holds a scaling_factor other than 1, and the configuration does not say that it is in use "
+            "(finetuning_scaling_factor), so it is not known what this SAE computes; set finetuning_scaling_factor in "
+            "cfg.json to true, or remove the tensor, whichever is right"
         )
     return W_dec * factor.to(W_dec)[:, None]
 
@@ -233,26 +233,29 @@ def check_names(tensors: Mapping, architecture: str, source: str):
     "Raise ValueError unless the tensors are those of the architecture."
     how = ARCHITECTURES[architecture]
     needs, ignores = how.needs.split(), tuple(how.ignores.split())
-    missing, extra = (
-        [k for k in needs if k not in tensors],
-        [k for k in sorted(tensors) if k not in needs and not (ignores and k.startswith(ignores))],
-    )
+    missing = [k for k in needs if k not in tensors]
+    extra = [k for k in sorted(tensors) if k not in needs and not (ignores and k.startswith(ignores))]
     if missing or extra:
         says = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(extra)}"] * bool(extra)
         raise ValueError(
-            f"{source}: a {architecture} SAE has exactly the tensors {', '.join(needs)}; {'; '.join(says)} (found: {found(tensors)})"
+            f"{source}: a {architecture} SAE has exactly the tensors {', '.join(needs)}; "
+            f"{'; '.join(says)} (found: {found(tensors)})"
         )
 
 # %% ../../nbs/saes/03_architecture.ipynb #c6034446
 def crosscoder(
-    tensors: Mapping,  # W_enc [layers, d_model, d_sae] (or [d_model, d_sae], if one layer is read), W_dec [d_sae, layers, d_model], b_enc [d_sae], b_dec [layers, d_model]
-    layers: list,  # the layers written, as many as W_dec has
+    tensors: Mapping[str, Tensor],  # W_enc, b_enc, W_dec, b_dec
+    layers: list[int],  # the layers written, as many as W_dec has
     source: str = "crosscoder",
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
-) -> dict:  # layer -> SAE, all with the same latents
-    "A crosscoder or cross-layer transcoder as a family of layers. Raises ValueError for missing tensors and shapes that do not fit."
+) -> dict[int, SAE]:  # layer -> SAE, all with the same latents
+    """A crosscoder or cross-layer transcoder as a family of layers.
+
+    W_enc is [layers, d_model, d_sae], or [d_model, d_sae] if one layer is read; W_dec [d_sae, layers, d_model];
+    b_enc [d_sae]; b_dec [layers, d_model]. Raises ValueError for missing tensors and shapes that do not fit.
+    """
     if isinstance(layers, int) or len(set(layers)) < len(layers):
         raise ValueError(
             f"{source}: layers are a list of different numbers, one for each layer written, not {layers!r}"
@@ -261,36 +264,20 @@ def crosscoder(
         raise ValueError(f"{source}: missing {', '.join(missing)} (found: {found(tensors)})")
     t = {k: p.to(device, dtype) for k, p in tensors.items() if k in ("W_enc", "b_enc", "W_dec", "b_dec")}
     n, L = t["b_enc"].numel(), len(layers)
-    W_enc = (
-        t["W_enc"]
-        if t["W_enc"].dim() == 3
-        else torch.cat([t["W_enc"][None], t["W_enc"].new_zeros(L - 1, *t["W_enc"].shape)])
-    )
-    if (
-        t["W_dec"].dim() != 3
-        or t["W_dec"].shape[1] != L
-        or len(W_enc) != L
-        or tuple(t["b_dec"].shape) != (L, t["W_dec"].shape[2])
-    ):
+    W_enc, W_dec, b_dec = t["W_enc"], t["W_dec"], t["b_dec"]
+    if W_enc.dim() != 3:  # the others read nothing
+        W_enc = torch.cat([W_enc[None], W_enc.new_zeros(L - 1, *W_enc.shape)])
+    if W_dec.dim() != 3 or W_dec.shape[1] != L or len(W_enc) != L or tuple(b_dec.shape) != (L, W_dec.shape[2]):
         raise ValueError(
-            f"{source}: for {L} layers W_dec must be [d_sae, {L}, d_model], W_enc [{L}, d_model, d_sae] and b_dec [{L}, d_model]; found {found(tensors)}"
+            f"{source}: for {L} layers W_dec must be [d_sae, {L}, d_model], W_enc [{L}, d_model, d_sae] "
+            f"and b_dec [{L}, d_model]; found {found(tensors)}"
         )
     info = dict(architecture="crosscoder", source=source)
-    return {
-        layer: SAE(
-            W_enc[i],
-            t["b_enc"],
-            t["W_dec"][:, i].contiguous(),
-            t["b_dec"][i],
-            t["b_enc"].new_zeros(n),
-            info=dict(info, layer=layer),
-            activation="other",
-        )
-        for i, layer in enumerate(layers)
-    }
+    of_layer = lambda i: (W_enc[i], t["b_enc"], W_dec[:, i].contiguous(), b_dec[i], t["b_enc"].new_zeros(n))
+    return {l: SAE(*of_layer(i), info=dict(info, layer=l), activation="other") for i, l in enumerate(layers)}
 
 
-def presence(family: Mapping) -> Tensor:  # [d_sae, layers], rows sum to 1
+def presence(family: Mapping[int, SAE]) -> Float[Tensor, "d_sae layers"]:  # rows sum to 1
     "In which layers each latent of a crosscoder lives: its decoder norm in each layer, as a share of their sum."
     norms = torch.stack([s.W_dec.norm(dim=1) for s in family.values()], 1)
     return norms / norms.sum(1, keepdim=True).clamp(min=torch.finfo(norms.dtype).tiny)

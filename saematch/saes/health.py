@@ -21,7 +21,10 @@ def reach(
     sae: SAE,
     norm: float | None = None,  # R, the largest norm of a hidden state; needless if the SAE normalises them
 ) -> Float[Tensor, " d_sae"]:
-    "The largest pre-activation that a hidden state of norm R can cause. Infinite where R is unknown and the latent reads anything."
+    """The largest pre-activation that a hidden state of norm R can cause.
+
+    Infinite where R is unknown and the latent reads anything. Raises ValueError for a norm that is not positive.
+    """
     if norm is not None and not 0 < norm < float("inf"):
         raise ValueError(f"norm is the largest norm of a hidden state, a positive number, not {norm!r}")
     R = sae.d_model**0.5 if sae.normalize != "none" else float("inf") if norm is None else norm
@@ -75,13 +78,14 @@ def self_check(
     tokens: int = 256,
     seed: int = 0,
 ) -> float:  # 1: the encoder finds these latents and no others; 0: none of them
-    "Overlap (intersection over union) of latents written with the decoder and latents the encoder finds. NaN where there is no encoder."
+    """Overlap (intersection over union) of latents written with the decoder and latents the encoder finds.
+
+    NaN where there is no encoder.
+    """
     if sae.activation == "other" or sae.transcoder:  # a transcoder writes where it does not read
         return float("nan")
-    sae, active = (
-        replace(sae, normalize="none"),
-        min(active, sae.k or active),
-    )  # sizes are set here, not by the hidden state
+    sae = replace(sae, normalize="none")  # sizes are set here, not by the hidden state
+    active = min(active, sae.k or active)
     g = torch.Generator().manual_seed(seed)
     gain = (sae.W_enc.T * sae.W_dec).sum(1)  # how much a latent's own direction moves its pre-activation
     start = absorb_b_dec(sae).b_enc + sae.b_dec @ sae.W_enc
@@ -89,9 +93,8 @@ def self_check(
     usable = (gain > 0).nonzero()[:, 0].cpu()
     if len(usable) < active:
         return 0.0
-    chosen = torch.stack([usable[torch.randperm(len(usable), generator=g)[:active]] for _ in range(tokens)]).to(
-        sae.device
-    )
+    draws = [usable[torch.randperm(len(usable), generator=g)[:active]] for _ in range(tokens)]
+    chosen = torch.stack(draws).to(sae.device)
     f = torch.zeros(tokens, sae.d_sae, dtype=sae.dtype, device=sae.device).scatter_(1, chosen, size[chosen])
     on, written = sae.encode(f @ sae.W_dec + sae.b_dec) != 0, f > 0
     return ((on & written).sum() / (on | written).sum()).item()

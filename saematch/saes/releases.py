@@ -14,7 +14,7 @@ from ..ground import UsageError
 from .files import layer_of, saelens_releases
 
 # %% ../../nbs/saes/08_releases.ipynb #415c2adc
-# how SAELens converts a release's files (sae_lens/loading/pretrained_sae_loaders.py) -> the architecture it makes of them
+# how SAELens converts the files of a release (sae_lens/loading/pretrained_sae_loaders.py) -> the architecture made of them
 BY_LOADER = dict(
     connor_rob_hook_z="standard",
     gemma_2="jumprelu",
@@ -36,15 +36,14 @@ SITES = {
     "residual": r"res|(?:^|[_-])lxr|\bl\d+r_",
 }
 
-
+# %% ../../nbs/saes/08_releases.ipynb #4b4a1af3
 def pattern_of(sae_id: str) -> str:
     "An id with the number of its layer replaced by {layer}."
     number = layer_of(sae_id)
     found = list(re.finditer(rf"(?<!\d){number}(?!\d)", sae_id)) if number is not None else []
-    before = [
-        m for m in found if re.search(r"(?:layers?[_.-]?|blocks\.|(?:^|/)l)$", sae_id[: m.start()], re.IGNORECASE)
-    ]
-    return sae_id if not before else sae_id[: before[-1].start()] + "{layer}" + sae_id[before[-1].end() :]
+    named = lambda m: re.search(r"(?:layers?[_.-]?|blocks\.|(?:^|/)l)$", sae_id[: m.start()], re.IGNORECASE)
+    last = next((m for m in reversed(found) if named(m)), None)
+    return sae_id if last is None else sae_id[: last.start()] + "{layer}" + sae_id[last.end() :]
 
 
 def site_of(*names: str) -> str:
@@ -54,15 +53,8 @@ def site_of(*names: str) -> str:
 
 def width_of(*names: str) -> str:
     "A width such as 16k, from the first name that has one; empty if none does."
-    found = (
-        re.search(
-            r"(?:width[_-]|[_-]w)(?:2pow(\d+)|(\d+[km]))|[_-](\d+[km])(?:[_/.-]|$)|[_-](\d+x)(?:[_/.-]|$)",
-            n,
-            re.IGNORECASE,
-        )
-        for n in names
-    )
-    m = next((m for m in found if m), None)
+    width = r"(?:width[_-]|[_-]w)(?:2pow(\d+)|(\d+[km]))|[_-](\d+[km])(?:[_/.-]|$)|[_-](\d+x)(?:[_/.-]|$)"
+    m = next((m for n in names if (m := re.search(width, n, re.IGNORECASE))), None)
     return "" if m is None else f"{2 ** int(m[1]) // 1024}k" if m[1] else (m[2] or m[3] or m[4]).lower()
 
 # %% ../../nbs/saes/08_releases.ipynb #b051aa68
@@ -70,7 +62,10 @@ def releases(
     pattern: str | None = None,  # a regular expression, or a part of a name of release or model
     fewest: int = 2,  # layers
 ) -> pd.DataFrame:  # columns: release, model, site, width, layers, saes, architecture, pattern
-    "Releases of SAELens with SAEs of several layers, from its registry alone. Raises ValueError for a pattern that is no regular expression."
+    """Releases of SAELens with SAEs of several layers, from its registry alone.
+
+    Raises UsageError for a pattern that is no regular expression.
+    """
     try:
         wanted = re.compile(pattern or "", re.IGNORECASE)
     except re.error as e:
@@ -83,36 +78,22 @@ def releases(
                 key = site_of(sae_id, path, release), width_of(sae_id, path, release)
                 groups.setdefault(key, []).append(sae_id)
             rows += [row(release, known, *key, ids) for key, ids in groups.items()]
-    table = pd.DataFrame(
-        rows, columns=["release", "model", "site", "width", "layers", "saes", "architecture", "pattern"]
-    )
+    columns = ["release", "model", "site", "width", "layers", "saes", "architecture", "pattern"]
+    table = pd.DataFrame(rows, columns=columns)
     return table[table.layers >= fewest].sort_values(["model", "release", "site", "width"], ignore_index=True)
 
-
+# %% ../../nbs/saes/08_releases.ipynb #b5886ee4
 def row(release: str, known, site: str, width: str, ids: list) -> dict:
     "One row of the table: the pattern with most layers stands for all."
     by_pattern = {}
     for sae_id in ids:
         by_pattern.setdefault(pattern_of(sae_id), set()).add(layer_of(sae_id))
     best = max(by_pattern, key=lambda p: (len(by_pattern[p]), "canonical" in p))
-    named = next(
-        (
-            a
-            for a in ("matryoshka", "batchtopk", "batch_top_k", "topk", "gated", "jumprelu")
-            if a in release.lower().replace("-", "_")
-        ),
-        "",
-    )
+    known_names = ("matryoshka", "batchtopk", "batch_top_k", "topk", "gated", "jumprelu")
+    named = next((a for a in known_names if a in release.lower().replace("-", "_")), "")
     architecture = BY_LOADER.get(known.conversion_func) or named or "see info"
     if site == "transcoder" and not architecture.endswith("transcoder"):
         architecture += "_transcoder"
-    return dict(
-        release=release,
-        model=known.model,
-        site=site,
-        width=width,
-        layers=len(by_pattern[best]),
-        saes=len(ids),
-        architecture=architecture,
-        pattern=best,
-    )
+    counts = dict(layers=len(by_pattern[best]), saes=len(ids))
+    place = dict(release=release, model=known.model, site=site, width=width)
+    return dict(**place, **counts, architecture=architecture, pattern=best)

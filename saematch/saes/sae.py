@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LATENT', 'SCALES', 'NORMALIZE', 'Checked', 'SAE', 'check_settings', 'check_parameters', 'edits', 'check_numbers',
-           'permute', 'rescale', 'with_parameters']
+           'permute', 'checked_scale', 'rescale', 'with_parameters']
 
 # %% ../../nbs/saes/01_sae.ipynb #065634af
 from collections import namedtuple
@@ -35,7 +35,7 @@ class SAE:
     """A sparse autoencoder or transcoder: frozen weights in SAELens' shapes (sae_lens/saes/).
 
     Raises TypeError or ValueError if a parameter is no floating tensor, has a wrong shape or another dtype than the
-    rest, is empty, or holds NaN or infinite values, or if the settings contradict each other. The message names the culprit.
+    rest, is empty, or holds NaN or infinite values, or if the settings contradict each other. The message names it.
     """
 
     W_enc: Float[Tensor, "d_model d_sae"]  # reads: column i belongs to latent i
@@ -56,18 +56,15 @@ class SAE:
         check_settings(self)
         object.__setattr__(self, "checked", check_numbers(self.parameters()))
 
-    def parameters(self) -> dict:  # name -> tensor, W_enc first
+    def parameters(self) -> dict[str, Tensor]:  # W_enc first
         "The five tensors by name, and `W_skip` if there is one."
-        return {
-            name: getattr(self, name)
-            for name in [f.name for f in fields(self)[:5]] + ["W_skip"] * (self.W_skip is not None)
-        }
+        names = [f.name for f in fields(self)[:5]] + ["W_skip"] * (self.W_skip is not None)
+        return {name: getattr(self, name) for name in names}
 
     def settings(self) -> dict:  # what beside the tensors decides what the SAE computes
         "apply_b_dec_to_input, activation, k, normalize, transcoder."
-        return {
-            name: getattr(self, name) for name in ("apply_b_dec_to_input", "activation", "k", "normalize", "transcoder")
-        }
+        names = ("apply_b_dec_to_input", "activation", "k", "normalize", "transcoder")
+        return {name: getattr(self, name) for name in names}
 
     d_model = property(lambda self: self.W_enc.shape[0], doc="width of the hidden state it reads")
     d_out = property(lambda self: self.W_dec.shape[1], doc="width of the hidden state it writes")
@@ -85,7 +82,8 @@ def check_settings(sae: SAE):
     needs_k = sae.activation in ("topk", "abstopk")
     if needs_k != (sae.k is not None) or (needs_k and not (type(sae.k) is int and 1 <= sae.k <= sae.b_enc.numel())):
         raise ValueError(
-            f"k is the number of active latents of topk and abstopk, from 1 to d_sae; activation {sae.activation} has k={sae.k!r}"
+            "k is the number of active latents of topk and abstopk, from 1 to d_sae; "
+            f"activation {sae.activation} has k={sae.k!r}"
         )
     if sae.transcoder and sae.apply_b_dec_to_input:
         raise ValueError(
@@ -94,9 +92,9 @@ def check_settings(sae: SAE):
     if sae.W_skip is not None and not sae.transcoder:
         raise ValueError("W_skip is a part of transcoders; give transcoder=True")
 
-
+# %% ../../nbs/saes/01_sae.ipynb #2c2e9a97
 def check_parameters(
-    params: Mapping,  # name -> tensor, the five parameters and perhaps W_skip
+    params: Mapping[str, Tensor],  # the five parameters and perhaps W_skip
     transcoder: bool = False,  # the output may be of another width
 ):
     "Raise TypeError or ValueError, naming the parameter, unless types and shapes of the tensors make an SAE."
@@ -111,18 +109,15 @@ def check_parameters(
         raise ValueError(f"an SAE needs at least one latent and one dimension; W_enc has shape {[d, n]}")
     out = params["W_dec"].shape[-1] if transcoder and params["W_dec"].dim() == 2 and len(params["W_dec"]) == n else d
     for name, shape in dict(b_enc=[n], W_dec=[n, out], b_dec=[out], threshold=[n], W_skip=[out, d]).items():
-        if name in params and list(params[name].shape) != shape:
-            hint = " (transposed?)" if list(params[name].shape) == shape[::-1] and len(shape) == 2 else ""
-            raise ValueError(
-                f"{name} must have shape {shape} to fit W_enc {[d, n]}, it has {list(params[name].shape)}{hint}"
-            )
+        if name in params and (has := list(params[name].shape)) != shape:
+            hint = " (transposed?)" if has == shape[::-1] and len(shape) == 2 else ""
+            raise ValueError(f"{name} must have shape {shape} to fit W_enc {[d, n]}, it has {has}{hint}")
     if len(kinds := {(p.dtype, p.device) for p in params.values()}) > 1:
         raise ValueError(f"all parameters must share one dtype and device, they have {sorted(map(str, kinds))}")
 
 # %% ../../nbs/saes/01_sae.ipynb #1794f616
-Checked = namedtuple(
-    "Checked", "largest edits"
-)  # largest absolute value, and how often the tensor had been written to when it was found
+# the largest absolute value of a tensor, and how often the tensor had been written to when it was found
+Checked = namedtuple("Checked", "largest edits")
 
 
 def edits(p: Tensor) -> float:
@@ -131,9 +126,9 @@ def edits(p: Tensor) -> float:
 
 
 def check_numbers(
-    params: Mapping,  # name -> tensor
-    bounds: Mapping = {},  # name -> what no absolute value exceeds, where that is known
-) -> dict:  # name -> Checked
+    params: Mapping[str, Tensor],
+    bounds: Mapping[str, float] = {},  # what no absolute value exceeds, where that is known
+) -> dict[str, Checked]:
     "Raise ValueError, naming the parameter, for NaN and infinite values. Only what no bound proves finite is read."
     proven = lambda name, p: bounds.get(name, inf) <= torch.finfo(p.dtype).max
     return {
@@ -154,18 +149,21 @@ def prepare(self: SAE, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*ba
         x = x * (self.d_model**0.5 / x.norm(dim=-1, keepdim=True))
     return x - self.b_dec if self.apply_b_dec_to_input else x
 
-
+# %% ../../nbs/saes/01_sae.ipynb #42e49f1c
 @patch
 def encode(
     self: SAE,
     x: Float[Tensor, "*batch d_model"],  # hidden states
 ) -> Float[Tensor, "*batch d_sae"]:  # activations, in the SAE's own units
-    """f = z * (z > threshold) with z = x W_enc + b_enc, or the k largest of z. Raises ValueError if the last axis of `x` is not
-    d_model, NotImplementedError for the activation rule "other"."""
+    """f = z * (z > threshold) with z = x W_enc + b_enc, or the k largest of z.
+
+    Raises ValueError if the last axis of `x` is not d_model, NotImplementedError for the activation rule "other".
+    """
     if self.activation == "other":
         raise NotImplementedError(
-            f"saematch has no encoder for {self.info.get('architecture', 'this architecture')}: its activations are no function of "
-            "W_enc, b_enc and threshold alone. Use the SAELens object to encode; decoders can be matched: weights='decoder'"
+            f"saematch has no encoder for {self.info.get('architecture', 'this architecture')}: its activations are "
+            "no function of W_enc, b_enc and threshold alone. Use the SAELens object to encode; "
+            "decoders can be matched: weights='decoder'"
         )
     z = self.prepare(x) @ self.W_enc + self.b_enc
     if self.activation == "jumprelu":
@@ -183,8 +181,8 @@ def decode(
 ) -> Float[Tensor, "*batch d_out"]:  # the reconstructed hidden state
     """x_hat = f W_dec + b_dec, brought back to the mean and size of `like` where the SAE normalises hidden states.
 
-    SAELens remembers those from the last `encode`; here they are given, so that one SAE can decode what another has encoded.
-    Raises ValueError if the last axis of `f` is not d_sae, or `like` is missing.
+    SAELens remembers those from the last `encode`; here they are given, so that one SAE can decode what another has
+    encoded. Raises ValueError if the last axis of `f` is not d_sae, or `like` is missing.
     """
     if f.shape[-1] != self.d_sae:
         raise ValueError(f"f has {f.shape[-1]} activations a token, the SAE has d_sae = {self.d_sae} latents")
@@ -198,9 +196,7 @@ def restore(
     like: Float[Tensor, "*batch d_model"] | None = None,
 ) -> Float[Tensor, "*batch d_out"]:
     "The last step of `decode`: mean and size of `like`, where the SAE normalises hidden states."
-    if (
-        self.normalize == "none" or self.transcoder
-    ):  # a transcoder's output is another place: SAELens leaves it as it is
+    if self.normalize == "none" or self.transcoder:  # a transcoder writes elsewhere: SAELens leaves it as it is
         return x_hat
     if like is None:
         raise ValueError(
@@ -229,7 +225,8 @@ def __repr__(self: SAE):
     where = "" if self.layer is None else f", layer={self.layer}"
     width = f"{self.d_model}" if self.d_out == self.d_model else f"{self.d_model} to {self.d_out}"
     kind = self.info.get("architecture", self.activation)
-    return f"SAE(d_model={width}, d_sae={self.d_sae}{where}, {'' if kind == 'jumprelu' else f'{kind}, '}{str(self.dtype).removeprefix('torch.')})"
+    kind, dtype = "" if kind == "jumprelu" else f"{kind}, ", str(self.dtype).removeprefix("torch.")
+    return f"SAE(d_model={width}, d_sae={self.d_sae}{where}, {kind}{dtype})"
 
 # %% ../../nbs/saes/01_sae.ipynb #fb60d6b6
 @patch
@@ -269,16 +266,9 @@ def permute(self: SAE, index: Int64[Tensor, " d_sae"]) -> SAE:
     "Latent i becomes latent index[i]: see `saematch.permute`."
     return permute(self, index)
 
-# %% ../../nbs/saes/01_sae.ipynb #56ffda34
-def rescale(
-    sae: SAE,
-    scale: Float[Tensor, " d_sae"] | float,  # s > 0: activation i is multiplied by scale[i]
-    **known,  # parameters whose rescaled values are known more exactly than by multiplying
-) -> SAE:  # same function, latents in other units
-    """Measure each latent in other units.
-
-    Raises ValueError if a scale is not positive and finite, or if other scales than one for all would change what the SAE computes.
-    """
+# %% ../../nbs/saes/01_sae.ipynb #f791aa7c
+def checked_scale(sae: SAE, scale: Float[Tensor, " d_sae"] | float) -> Float[Tensor, " d_sae"]:
+    "One scale for each latent. Raises ValueError like `rescale`."
     s = torch.as_tensor(scale, dtype=sae.dtype, device=sae.device)
     if s.dim() > 1 or s.numel() not in (1, sae.d_sae):
         raise ValueError(
@@ -291,24 +281,26 @@ def rescale(
             f"{int(bad.sum())} of {sae.d_sae} scales are not positive and finite; the first is latent "
             f"{int(bad.nonzero()[0])} with {s[bad][0].item():g}. A rescaling must keep the sign and size of every latent"
         )
-    if SCALES[sae.activation] != "each" and (s != (s[0] if SCALES[sae.activation] == "one" else 1)).any():
-        allowed = (
-            "one scale for all latents keeps the function"
-            if SCALES[sae.activation] == "one"
-            else "no rescaling keeps the function"
-        )
-        raise ValueError(
-            f"{sae.info.get('architecture', sae.activation)}: {allowed}, got scales from {s.min():g} to {s.max():g}"
-        )
+    allowed, what = SCALES[sae.activation], sae.info.get("architecture", sae.activation)
+    if allowed != "each" and (s != (s[0] if allowed == "one" else 1)).any():
+        keeps = "one scale for all latents keeps" if allowed == "one" else "no rescaling keeps"
+        raise ValueError(f"{what}: {keeps} the function, got scales from {s.min():g} to {s.max():g}")
+    return s
 
-    new, bounds = (
-        {},
-        {
-            name: seen.largest
-            for name, seen in sae.checked.items()
-            if seen.edits == edits(getattr(sae, name)) and name not in known
-        },
-    )
+# %% ../../nbs/saes/01_sae.ipynb #56ffda34
+def rescale(
+    sae: SAE,
+    scale: Float[Tensor, " d_sae"] | float,  # s > 0: activation i is multiplied by scale[i]
+    **known,  # parameters whose rescaled values are known more exactly than by multiplying
+) -> SAE:  # same function, latents in other units
+    """Measure each latent in other units.
+
+    Raises ValueError if a scale is not positive and finite, or if other scales than one for all would change what the
+    SAE computes.
+    """
+    s = checked_scale(sae, scale)
+    untouched = lambda name, seen: seen.edits == edits(getattr(sae, name)) and name not in known
+    new, bounds = {}, {name: seen.largest for name, seen in sae.checked.items() if untouched(name, seen)}
     for name, (axis, power) in LATENT.items():
         p, factor = getattr(sae, name), s**power
         new[name] = p * (factor if p.dim() == 1 else factor.unsqueeze(1 - axis))
@@ -318,8 +310,8 @@ def rescale(
 # %% ../../nbs/saes/01_sae.ipynb #1c3ac59c
 def with_parameters(
     sae: SAE,
-    new: Mapping,  # name -> tensor
-    bounds: Mapping,  # name -> what no absolute value exceeds, where that is known
+    new: Mapping[str, Tensor],
+    bounds: Mapping[str, float],  # what no absolute value exceeds, where that is known
 ) -> SAE:
     "replace(sae, **new), without reading the numbers that are known to be finite. Raises like `SAE`."
     twin = copy(sae)
@@ -340,7 +332,7 @@ def select(
     self: SAE,
     keep: Bool[Tensor, " d_sae"] | Int64[Tensor, " k"],  # a mask, or the latents to keep in their new order
 ) -> SAE:  # an SAE of the kept latents
-    "Keep some of the latents. The rest no longer contributes to the reconstruction; with topk, others may become active in its place."
+    "Keep some of the latents; the rest no longer contributes. With topk, others may become active in its place."
     keep = torch.as_tensor(keep, device=self.device)
     if keep.dim() != 1 or (keep.dtype == torch.bool and len(keep) != self.d_sae):
         raise ValueError(

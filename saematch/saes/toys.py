@@ -23,7 +23,10 @@ def random_sae(
     dtype: torch.dtype = torch.float64,
     **settings,  # activation, k, normalize: see `SAE`
 ) -> SAE:
-    "A seeded toy: decoder rows of random direction and length, an encoder that roughly inverts them, thresholds near 1."
+    """A seeded toy: decoder rows of random direction and length, an encoder that roughly inverts them, thresholds near 1.
+
+    Raises ValueError for no dimensions or no latents, and like `SAE`.
+    """
     if min(d_model, d_sae) < 1:
         raise ValueError(f"a toy needs at least one dimension and one latent, got d_model={d_model}, d_sae={d_sae}")
     g = torch.Generator().manual_seed(seed)
