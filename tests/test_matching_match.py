@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastcore.test import expect_fail
-from saematch.matching.baselines import METHODS
 from torch.testing import assert_close
 
 from saematch.ground import UsageError
 from saematch.lap.assign import verify
 from saematch.lap.metric import cost_matrix
+from saematch.matching.baselines import METHODS
 from saematch.matching.descriptors import descriptors
 from saematch.saes.toys import planted, random_sae
 

@@ -149,7 +149,7 @@ def block_weights(
     return weights
 
 # %% ../../nbs/saes/06_gauge.ipynb #de49ff0c
-def check_pair(a: SAE, b: SAE, weights: str | dict[str, float] = "all"):
+def check_pair(a: SAE, b: SAE, weights: str | dict[str, float] = "all") -> None:
     "Raise TypeError or ValueError unless the chosen blocks of the two SAEs live in one space."
     for name, s in (("A", a), ("B", b)):
         if not isinstance(s, SAE):
@@ -167,7 +167,7 @@ def check_pair(a: SAE, b: SAE, weights: str | dict[str, float] = "all"):
             )
 
 
-def check_spaces(a: SAE, b: SAE, chosen: dict[str, float]):
+def check_spaces(a: SAE, b: SAE, chosen: dict[str, float]) -> None:
     "Raise ValueError unless the chosen blocks read and write hidden states of one width and one place."
     if a.d_model != b.d_model and ("encoder" in chosen or not (a.transcoder or b.transcoder)):
         raise ValueError(
@@ -237,7 +237,7 @@ def check_lengths(
     pair: Comparable,
     weights: str | dict[str, float],
     metric: str,  # "sqeuclidean" or "cosine"
-):
+) -> None:
     "Warn if the SAEs normalise hidden states differently and the lengths of their vectors would count all the same."
     a, b, chosen = pair.a, pair.b, set(block_weights(weights))
     no_lengths = (
