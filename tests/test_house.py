@@ -12,6 +12,7 @@ from pathlib import Path
 
 import notebooks
 import pytest
+import yaml
 
 import saematch
 
@@ -253,6 +254,20 @@ def test_ruff_has_nothing_to_say(command):
     places = ["nbs", "tests", "tools", "benchmarks", "saematch", "setup.py"]
     done = subprocess.run([sys.executable, "-m", "ruff", *command, *places], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, f"ruff {command[0]}:\n{done.stdout[-5000:]}{done.stderr[-2000:]}"
+
+
+def test_hooks_fetch_nothing_and_ask_for_what_the_tests_ask():
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    hooks = repos[0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    called = [hook["entry"].removeprefix(".venv/bin/") for hook in hooks]
+    assert called == [
+        "ruff format --force-exclude",
+        "ruff check --force-exclude",
+        "nbdev_clean",
+        "python tools/build.py",
+    ]
 
 
 UNTYPED, UNDOCUMENTED = 230, 19  # parameters without an annotation, names without a docstring: they only go down
