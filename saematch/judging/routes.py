@@ -26,7 +26,7 @@ def carry_factor(
     m: Match,
 ) -> Float[Tensor, " n"]:  # 0 where unmatched
     "What activation i of A is multiplied with to become activation m.index[i] of B: the ratio of units, and the sign."
-    by = m.info.get("gauge", gauge_of(True, a, b))
+    by = m.info["gauge"] if "gauge" in m.info else gauge_of(True, a, b)
     units = [usable_units(s, by) for s in (a, b)]
     index = m.index.to(a.device)
     factor = torch.where(index >= 0, units[1][index.clamp(min=0)] / units[0], torch.zeros_like(units[0]))
