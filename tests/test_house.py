@@ -229,12 +229,7 @@ def test_cells_have_ids_of_their_own_and_images_are_small(nb):
                 assert size <= 150_000, f"{nb.name}, cell {c['id']}: an image of {size:,} characters, draw it smaller"
 
 
-LONGER = {
-    "lap.assign": 1380,
-    "studies.trial": 492,
-    "studies.paper": 676,
-    "making.train": 398,
-}  # being divided: empty it
+LONGER = {"lap.assign": 1380}  # being divided: empty it
 
 
 def test_no_room_is_too_large(record_property):
