@@ -99,7 +99,7 @@ def open_states(folder: str | Path) -> States:
 
 # %% ../../nbs/making/01_states.ipynb #4d5ab63c
 def claim_room(path: Path):
-    "Take the disk space that a file is to fill: writing to a map of a full disk would kill the process. Raises OSError."
+    "Take the disk space a file is to fill: writing to a map of a full disk would kill the process. Raises OSError."
     with open(path, "rb+") as f:
         try:
             getattr(os, "posix_fallocate", lambda *_: None)(f.fileno(), 0, path.stat().st_size)  # Linux

@@ -234,7 +234,7 @@ def train_sae(
 def training_table(
     folder: str | Path,  # of SAEs that `train_sae` made
 ) -> "pd.DataFrame":  # a row for each SAE: layer, seed, coefficient, samples, L0, explained variance, dead latents
-    "How the SAEs of a suite were trained, and how good they are on hidden states held out. Raises UsageError without any."
+    "How the SAEs of a suite were trained, and how good they are on held-out states. Raises UsageError without any."
     import pandas as pd
 
     found = sorted(Path(folder).rglob("training.json"))

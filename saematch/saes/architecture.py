@@ -110,7 +110,8 @@ ARCHITECTURES = dict(
 def modern(cfg: Mapping) -> dict:
     """A SAELens configuration in the terms of version 6.
 
-    Source: sae_lens/loading/pretrained_sae_loaders.py, handle_pre_6_0_config. Raises ValueError for what is not supported.
+    Source: sae_lens/loading/pretrained_sae_loaders.py, handle_pre_6_0_config.
+    Raises ValueError for what is not supported.
     """
     cfg = {**cfg, "architecture": cfg.get("architecture") or "standard"}
     if not isinstance(cfg["architecture"], str) or cfg["architecture"] not in ARCHITECTURES:

@@ -14,7 +14,8 @@ from ..ground import UsageError
 from .files import layer_of, saelens_releases
 
 # %% ../../nbs/saes/08_releases.ipynb #415c2adc
-# how SAELens converts the files of a release (sae_lens/loading/pretrained_sae_loaders.py) -> the architecture made of them
+# how SAELens converts the files of a release (sae_lens/loading/pretrained_sae_loaders.py)
+# -> the architecture made of them
 BY_LOADER = dict(
     connor_rob_hook_z="standard",
     gemma_2="jumprelu",

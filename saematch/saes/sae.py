@@ -139,7 +139,7 @@ def check_numbers(
 # %% ../../nbs/saes/01_sae.ipynb #bb00b6cd
 @patch
 def prepare(self: SAE, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-    "What the encoder sees: the hidden state normalised, if the SAE does that, and less b_dec (SAELens' process_sae_in)."
+    "What the encoder sees: the hidden state, normalised if the SAE does so, less b_dec (SAELens' process_sae_in)."
     if x.shape[-1] != self.d_model:
         raise ValueError(f"x has {x.shape[-1]} dimensions a token, the SAE reads d_model = {self.d_model}")
     if self.normalize == "layer_norm":
@@ -279,7 +279,8 @@ def checked_scale(sae: SAE, scale: Float[Tensor, " d_sae"] | float) -> Float[Ten
     if bad.any():
         raise ValueError(
             f"{int(bad.sum())} of {sae.d_sae} scales are not positive and finite; the first is latent "
-            f"{int(bad.nonzero()[0])} with {s[bad][0].item():g}. A rescaling must keep the sign and size of every latent"
+            f"{int(bad.nonzero()[0])} with {s[bad][0].item():g}. "
+            "A rescaling must keep the sign and size of every latent"
         )
     allowed, what = SCALES[sae.activation], sae.info.get("architecture", sae.activation)
     if allowed != "each" and (s != (s[0] if allowed == "one" else 1)).any():

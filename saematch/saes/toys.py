@@ -23,7 +23,8 @@ def random_sae(
     dtype: torch.dtype = torch.float64,
     **settings,  # activation, k, normalize: see `SAE`
 ) -> SAE:
-    """A seeded toy: decoder rows of random direction and length, an encoder that roughly inverts them, thresholds near 1.
+    """A seeded toy: decoder rows of random direction and length, an encoder that roughly inverts them,
+    thresholds near 1.
 
     Raises ValueError for no dimensions or no latents, and like `SAE`.
     """
