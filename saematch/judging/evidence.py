@@ -189,7 +189,7 @@ def check_kept(found: dict):
             f"of {text} text positions {left} are left after {why}: there is nothing to measure. Give more text"
         )
 
-
+# %% ../../nbs/judging/07_evidence.ipynb #a1ea41ed
 def check_evidence(lm, pairs: dict):
     "Raise UsageError or ValueError unless the SAEs read the residual stream of this model at these layers."
     if not pairs:
