@@ -148,7 +148,7 @@ def states_settings(
         special=list(tokens.special),
     )
 
-
+# %% ../../nbs/making/01_states.ipynb #9163ff08
 def write_rows(
     array: Float16[np.ndarray, "all d_model"],  # a memory map
     rows: slice,

@@ -245,7 +245,7 @@ def training_table(
     rows = {name: {**{k: r["settings"][k] for k in shown}, **r["quality"]} for name, r in records.items()}
     return pd.DataFrame(rows.values(), index=pd.Index(rows, name="SAE")).sort_values(["layer", "l0_coefficient"])
 
-
+# %% ../../nbs/making/02_train.ipynb #7c739748
 def train_suite(
     lm: "HookedTransformer",
     texts: Sequence[str],

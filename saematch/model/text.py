@@ -54,7 +54,7 @@ def file_texts(path: Path) -> Iterator[str]:
             except (ValueError, KeyError, TypeError) as e:
                 raise UsageError(f'{path}, line {n}: expected a JSON object with a "text", found {line[:60]!r}') from e
 
-
+# %% ../../nbs/model/03_text.ipynb #ab62dd22
 def hub_texts(name: str) -> Iterator[str]:
     "The documents of a Hugging Face dataset, streamed."
     try:

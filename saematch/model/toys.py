@@ -31,7 +31,7 @@ TOY_SIZE = dict(
     initializer_range=0.3,
 )
 
-
+# %% ../../nbs/model/02_toys.ipynb #6200f66a
 def random_lm(
     folder: str | Path,  # where to write it
     kind: str = "llama",  # or "gemma2"

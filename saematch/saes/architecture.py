@@ -51,7 +51,7 @@ def topk(t: Mapping, cfg: Mapping) -> dict:
     "The k largest pre-activations (sae_lens/saes/topk_sae.py)."
     return dict(unit_decoder(t, cfg), threshold=torch.zeros_like(t["b_enc"]), k=cfg.get("k"))
 
-
+# %% ../../nbs/saes/03_architecture.ipynb #f8bc5bfb
 def batchtopk(t: Mapping, cfg: Mapping) -> dict:
     "A training checkpoint: one threshold for all latents (sae_lens/saes/batchtopk_sae.py)."
     if t["topk_threshold"].numel() != 1:
@@ -224,7 +224,7 @@ def made(source: str, **fields) -> SAE:
     except (TypeError, ValueError) as e:
         raise type(e)(f"{source}: {e}") from None
 
-
+# %% ../../nbs/saes/03_architecture.ipynb #23ba986c
 def found(tensors: Mapping) -> str:
     "Names and shapes, for messages."
     return ", ".join(f"{k} {list(v.shape)}" for k, v in sorted(tensors.items())) or "none"
@@ -277,7 +277,7 @@ def crosscoder(
     of_layer = lambda i: (W_enc[i], t["b_enc"], W_dec[:, i].contiguous(), b_dec[i], t["b_enc"].new_zeros(n))
     return {l: SAE(*of_layer(i), info=dict(info, layer=l), activation="other") for i, l in enumerate(layers)}
 
-
+# %% ../../nbs/saes/03_architecture.ipynb #d906361b
 def presence(family: Mapping[int, SAE]) -> Float[Tensor, "d_sae layers"]:  # rows sum to 1
     "In which layers each latent of a crosscoder lives: its decoder norm in each layer, as a share of their sum."
     norms = torch.stack([s.W_dec.norm(dim=1) for s in family.values()], 1)

@@ -130,7 +130,7 @@ def saelens_releases() -> dict:  # release name -> SAELens' record of it
         raise ImportError("loading a release by name needs SAELens: pip install 'saematch[lens]'") from e
     return get_pretrained_saes_directory()
 
-
+# %% ../../nbs/saes/04_files.ipynb #84338ebc
 def load_release(
     release: str,
     sae_id: str,
@@ -192,7 +192,7 @@ def save_sae(
     with atomic(path) as tmp:
         tmp.write_bytes(safetensors_bytes({k: p.contiguous().cpu() for k, p in sae.parameters().items()}, meta))
 
-
+# %% ../../nbs/saes/04_files.ipynb #81e9eeea
 def load_saematch(path: str | Path, **kw) -> SAE:
     "An SAE that `save_sae` wrote."
     tensors, meta = read_safetensors(path, kw.get("device", "cpu"))

@@ -188,7 +188,7 @@ def decode(
         raise ValueError(f"f has {f.shape[-1]} activations a token, the SAE has d_sae = {self.d_sae} latents")
     return self.restore(f @ self.W_dec + self.b_dec, like)
 
-
+# %% ../../nbs/saes/01_sae.ipynb #b6c723a1
 @patch
 def restore(
     self: SAE,

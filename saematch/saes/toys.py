@@ -52,7 +52,7 @@ def random_sae(
 # %% ../../nbs/saes/02_toys.ipynb #c416347e
 Planted = namedtuple("Planted", "sae truth")
 
-
+# %% ../../nbs/saes/02_toys.ipynb #d8363ef1
 def planted(
     a: SAE,
     *,
