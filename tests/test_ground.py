@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from saematch.ground import (
+    KINDS,
     atomic,
     read_safetensors,
     check_finite,
+    check_kind,
     notebook_data,
 )
 
@@ -60,6 +62,20 @@ def test_the_message_counts_and_says_where():
     x[1, 2], x[2, 0] = float("nan"), float("inf")
     with expect_fail(ValueError, "x has 1 NaN and 1 infinite of 12 values, the first at [1, 2]"):
         check_finite("x", x)
+
+
+def test_a_tensor_without_numbers_is_refused():
+    x = torch.ones(3, 4)
+    for kind in KINDS:
+        check_kind("x", x.to(kind))
+    with expect_fail(TypeError, "x must be a floating-point torch tensor, it is a tensor of torch.int64"):
+        check_kind("x", x.long())
+    with expect_fail(TypeError, "x is a tensor of torch.float8_e4m3fn, which torch stores and does not compute with"):
+        check_kind("x", x.to(torch.float8_e4m3fn))
+    with expect_fail(TypeError, "x must be a dense tensor, its layout is torch.sparse_coo; give x.to_dense()"):
+        check_kind("x", x.to_sparse())
+    with expect_fail(TypeError, "x is on the device meta, so it has a shape and no numbers"):
+        check_kind("x", x.to("meta"))
 
 
 def test_data_is_found_from_any_folder_of_the_repository():

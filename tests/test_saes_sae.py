@@ -129,6 +129,12 @@ def test_bad_weights_are_refused_by_name():
         sae.select(torch.tensor([], dtype=torch.int64))
     with expect_fail(TypeError, "b_enc must be a floating-point torch tensor, it is list"):
         replace(sae, b_enc=[0.0])
+    with expect_fail(TypeError, "W_enc is a tensor of torch.float8_e4m3fn, which torch stores and does not compute with"):
+        replace(sae, W_enc=sae.W_enc.to(torch.float8_e4m3fn))
+    with expect_fail(TypeError, "W_dec must be a dense tensor, its layout is torch.sparse_coo; give W_dec.to_dense()"):
+        replace(sae, W_dec=sae.W_dec.to_sparse())
+    with expect_fail(TypeError, "W_enc is on the device meta, so it has a shape and no numbers"):
+        sae.to("meta")
     with expect_fail(ValueError, "share one dtype"):
         replace(sae, b_enc=sae.b_enc.float())
     with expect_fail(ValueError, "the SAE reads d_model = 16"):
@@ -147,3 +153,16 @@ def test_bad_weights_are_refused_by_name():
         replace(sae, W_skip=torch.zeros(16, 16, dtype=sae.dtype))
     with expect_fail(ValueError, "must be a permutation"):
         permute(sae, torch.zeros(64, dtype=torch.int64))
+
+
+def test_an_sae_has_no_gradient_and_hidden_states_keep_theirs():
+    learnt = {name: torch.nn.Parameter(p.clone()) for name, p in sae.parameters().items()}
+    made = SAE(**learnt)
+    scale = torch.full((64,), 2.0, dtype=sae.dtype, requires_grad=True)
+    others = (made.rescale(scale), made.permute(torch.arange(64)), replace(made, W_enc=learnt["W_enc"]))
+    assert not any(p.requires_grad for s in (made, *others) for p in s.parameters().values())
+    assert made.W_enc.data_ptr() == learnt["W_enc"].data_ptr(), "shared, not copied"
+    state = x.clone().requires_grad_()
+    made.reconstruct(state).sum().backward()
+    assert state.grad.abs().max() > 0 and learnt["W_enc"].grad is None
+    state.grad.abs().mean()
