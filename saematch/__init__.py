@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from .saes.toys import planted, random_sae
 
 _HOME = {
-    "saes.sae": ("SAE", "permute", "rescale"),
+    "saes.sae": ("permute", "rescale"),
     "saes.toys": ("random_sae", "planted"),
-    "saes.files": ("load_sae", "save_sae"),
+    # SAE from the room that gives it `from_saelens`
+    "saes.files": ("SAE", "load_sae", "save_sae"),
     "saes.suite": ("load_suite", "Suite"),
     "saes.gauge": ("fold",),
     "lap.assign": ("assign", "verify"),

@@ -157,6 +157,11 @@ def test_the_public_surface():
         saematch.matches
 
 
+def test_a_public_name_is_complete_whatever_else_is_imported():
+    code = "from saematch import SAE; SAE.from_saelens, SAE.permute, SAE.rescale, SAE.select"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_solver_stands_alone():
     rooms = [module_of(nb) for nb in MODULES if nb.parent.name == "lap"]
     assert rooms and all(
