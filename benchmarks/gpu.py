@@ -67,12 +67,14 @@ def measure(n: int, D: int, runs: int, check: bool, stages: bool, limit: float |
 
 def passes(n: int, D: int):
     "Times of single passes: what a fused kernel could save is the difference to the bare product."
-    import sys
+    from saematch.lap.bounds import price_block
+    from saematch.lap.costs import costs_of, prepared
+    from saematch.lap.metric import lowest
+    from saematch.lap.prices import soft_pass
 
-    engine = sys.modules["saematch.lap.assign"]
     X, Y = planted(n, D)
-    c = engine.Costs(X, Y)
-    v, u = c.b.clone(), torch.zeros(n, dtype=torch.float64, device="cuda")
+    c = prepared(costs_of(X, Y))
+    v, u = c.layout.b.clone(), torch.zeros(n, dtype=torch.float64, device="cuda")
 
     def timed(what, f):
         f()
@@ -89,10 +91,10 @@ def passes(n: int, D: int):
     print(f"passes over {n:,} x {n:,} x {D:,}")
     timed("the product alone, TF32", lambda: product(True))
     timed("the product alone, float32", lambda: product(False))
-    timed("soft pass, TF32", lambda: engine.soft_pass(c, v, 1.0))
-    timed("soft pass with candidates, TF32", lambda: engine.soft_pass(c, v, 1.0, k=16))
-    timed("pricing pass, float32", lambda: engine.price_block(c, v, u))
-    timed("verify, float64", lambda: engine.lowest(X, Y, v, "sqeuclidean"))
+    timed("soft pass, TF32", lambda: soft_pass(c, v, 1.0))
+    timed("soft pass with candidates, TF32", lambda: soft_pass(c, v, 1.0, k=16))
+    timed("pricing pass, float32", lambda: price_block(c, v, u))
+    timed("verify, float64", lambda: lowest(X, Y, v, "sqeuclidean"))
 
 
 def main():

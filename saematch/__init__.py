@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .judging.evidence import delta_loss, explained_variance, matching_score
-    from .lap.assign import assign, verify
+    from .lap.assign import assign
+    from .lap.certificate import verify
     from .matching.descriptors import descriptors
     from .matching.match import Match, compose, match
     from .model.lm import load_lm
@@ -28,7 +29,8 @@ _HOME = {
     "saes.files": ("SAE", "load_sae", "save_sae"),
     "saes.suite": ("load_suite", "Suite"),
     "saes.gauge": ("fold",),
-    "lap.assign": ("assign", "verify"),
+    "lap.assign": ("assign",),
+    "lap.certificate": ("verify",),
     "matching.descriptors": ("descriptors",),
     "matching.match": ("match", "Match", "compose"),
     "model.lm": ("load_lm",),

@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-import saematch.lap.assign  # noqa: F401  (the module, beside the function of the same name)
 from saematch import assign, verify
-
-engine = __import__("sys").modules["saematch.lap.assign"]
+from saematch.lap import assign as face
+from saematch.lap import costs as laid_out
+from saematch.lap import edges, search
+from saematch.lap.bounds import price_block
+from saematch.lap.edges import lowest_of
+from saematch.lap.int8 import BOUND, int8_is_exact
 
 
 def costs(X, Y, metric):
@@ -138,7 +141,7 @@ def test_larger_than_the_candidate_lists(kind, n, m, reject):
         close(assign(X, Y, reject=reject), X, Y, "sqeuclidean", reject)
 
 
-eight_bits = pytest.mark.skipif(not engine.int8_is_exact(), reason="8-bit products of this processor overflow")
+eight_bits = pytest.mark.skipif(not int8_is_exact(), reason="8-bit products of this processor overflow")
 
 
 @eight_bits
@@ -178,8 +181,8 @@ def test_8_bits_are_given_up_where_they_hide_too_much(monkeypatch):
     g = torch.Generator().manual_seed(0)
     centres = 3 * torch.randn(4, 300, generator=g)
     X, Y = (centres.repeat(200, 1) + 1e-3 * torch.randn(800, 300, generator=g) for _ in range(2))
-    seen, give_up = [], engine.Costs.give_up_int8
-    monkeypatch.setattr(engine.Costs, "give_up_int8", lambda self: (seen.append(self.int8), give_up(self)))
+    seen, in_full = [], search.in_full
+    monkeypatch.setattr(search, "in_full", lambda c: (seen.append(c.products.rough), in_full(c))[1])
     a = assign(X, Y, int8=True)
     assert seen == [True]
     close(a, X, Y, "sqeuclidean", None)
@@ -194,21 +197,20 @@ def test_8_bits_without_their_error_bound_would_prove_too_much(metric, keep):
     X, Y = descriptors("normal", 500, 500, 300, seed=0)
     X[:5] *= 1e-4
     X[5:9] *= 200
-    c = engine.Costs(X, Y, metric, keep=keep, int8=True)
-    c.fill()
-    c.hold()
-    assert (c.kept is not None) == keep
+    c = laid_out.prepared(laid_out.costs_of(X, Y, metric, keep=keep, int8=True))
+    assert c.products.rough and c.products.held == keep
+    at = c.layout
     v = torch.linspace(-0.1, 0.1, 500, dtype=torch.float64)
-    true = costs(X, Y, metric)[c.rows][:, c.cols] * c.unit**2
+    true = costs(X, Y, metric)[at.rows][:, at.cols] * at.unit**2
     least = (true - v).amin(1)
 
     def proves_too_much():
-        low, i, j, _ = engine.price_block(c, v, least + 1e-6)
-        low = torch.minimum(low, engine.lowest_of(c.n, i, c.exact(i, j) - v[j]))
+        low, i, j, _ = price_block(c, v, least + 1e-6)
+        low = torch.minimum(low, lowest_of(at.n, i, c.exact(i, j) - v[j]))
         return int((low > least + 1e-9).sum())
 
     assert proves_too_much() == 0
-    c.side[0][:, : engine.BOUND] = 0
+    c.products.side[0][:, :BOUND] = 0
     assert proves_too_much() > 10
 
 
@@ -238,8 +240,8 @@ def test_8_bits_in_corners(monkeypatch, why):
 @pytest.mark.parametrize("machine", ["cannot", "can"])
 def test_8_bits_are_refused_where_they_would_be_wrong(monkeypatch, machine):
     X, Y = descriptors("normal", 30, 30, 300, seed=0)
-    monkeypatch.setattr(engine, "int8_is_exact", lambda: machine == "can")
-    monkeypatch.setattr(engine, "int8_is_fast", lambda: False)
+    monkeypatch.setattr(face, "int8_is_exact", lambda: machine == "can")
+    monkeypatch.setattr(laid_out, "int8_is_fast", lambda: False)
     expected = assign(X, Y)
     if machine == "cannot":
         with pytest.raises(ValueError, match="no exact 8-bit products on this processor"):
@@ -271,9 +273,9 @@ def test_the_paths_of_a_gpu_give_the_same_answer(monkeypatch):
     X, Y = descriptors("normal", 700, 700, 64, seed=3)
     a, b, c = assign(X, Y), assign(X, Y, keep=True), assign(X, Y, keep=False)
     assert torch.equal(a.index, b.index) and torch.equal(a.index, c.index)
-    settle = engine.settle
+    settle = edges.settle
     monkeypatch.setattr(
-        engine, "settle", lambda nodes, s, t, length, dense, deadline: settle(nodes, s, t, length, True, deadline)
+        edges, "settle", lambda nodes, s, t, length, dense, meter: settle(nodes, s, t, length, True, meter)
     )
     assert torch.equal(assign(X, Y).index, a.index)
 
@@ -294,7 +296,7 @@ def test_running_out_of_gpu_memory_makes_tiles_smaller(monkeypatch):
     expected = assign(X, Y).index
     monkeypatch.setattr(torch, "addmm", small_only)
     monkeypatch.setattr(torch, "mm", no_room)
-    monkeypatch.setattr(engine, "SMALLEST_TILE", 2**10)
+    monkeypatch.setattr(face, "SMALLEST_TILE", 2**10)
     a = assign(X, Y)
     assert seen and a.optimal and torch.equal(a.index, expected)
 
@@ -317,15 +319,15 @@ def test_identical_rows_keep_their_order():
 @pytest.mark.parametrize("when", ["propose", "price", "soft"])
 def test_ctrl_c_returns_the_best_so_far(monkeypatch, when):
     X, Y = descriptors("clusters", 400, 400, 40, seed=7)
-    calls, original = [], getattr(engine.Search, when)
+    calls, original = [], getattr(search, when)
 
-    def interrupted(self, *args, **kw):
+    def interrupted(*args, **kw):
         calls.append(1)
         if len(calls) == (1 if when == "soft" else 2):
             raise KeyboardInterrupt
-        return original(self, *args, **kw)
+        return original(*args, **kw)
 
-    monkeypatch.setattr(engine.Search, when, interrupted)
+    monkeypatch.setattr(search, when, interrupted)
     a = assign(X, Y)
     assert a.status == "interrupted" and not a.optimal
     assert sorted(a.index.tolist()) == list(range(400))
@@ -382,10 +384,10 @@ def test_bad_input_is_named(args, kw, error, says):
 
 def test_too_little_memory_says_how_much_is_needed(monkeypatch):
     X = torch.ones(2, 2)
-    monkeypatch.setattr(engine, "memory_needed", lambda n, m, D, keep=False, tile=0: 2**60 if keep else 10)
+    monkeypatch.setattr(face, "memory_needed", lambda n, m, D, keep=False, tile=0: 2**60 if keep else 10)
     with pytest.raises(MemoryError, match="GiB.*leave out keep=True"):
         assign(X, X, keep=True)
-    monkeypatch.setattr(engine, "memory_needed", lambda *a, **k: 2**60)
+    monkeypatch.setattr(face, "memory_needed", lambda *a, **k: 2**60)
     with pytest.raises(MemoryError, match="GiB, this machine has"):
         assign(X, X)
 

@@ -18,7 +18,7 @@ from fastcore.test import expect_fail
 from torch.testing import assert_close
 
 from saematch.ground import UsageError
-from saematch.lap.assign import verify
+from saematch.lap.certificate import verify
 from saematch.lap.metric import cost_matrix
 from saematch.matching.baselines import METHODS
 from saematch.matching.descriptors import descriptors

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..lap.assign import Assignment, inverted, pair_costs
+from ..lap.certificate import Assignment, inverted
+from ..lap.metric import cost_tiles, pair_costs
 from ..matching.descriptors import descriptors
 from ..matching.match import Match, candidates
 from ..saes.sae import SAE
@@ -32,21 +33,6 @@ def alternatives(
     small = torch.full_like(small, float("inf")) if reject is None else reject - small
     large = torch.full_like(large, float("inf")) if reject is None and len(u) == len(v) else -large
     return (small, large) if rows_smaller else (large, small)
-
-# %% ../../nbs/judging/03_scores.ipynb #29430feb
-def cost_tiles(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str, tile: int):
-    """Some rows of X at a time: which, their costs to all of Y in float64, and the squared lengths of both.
-
-    Lengths are about the mean of Y, where rounding is smallest.
-    """
-    centre = Y.double().mean(0) * (metric != "unsigned")
-    y = Y.double() - centre
-    ny = y.square().sum(1)
-    for rows in torch.arange(len(X), device=X.device).split(max(1, tile // len(Y))):
-        x = X[rows].double() - centre
-        nx, C = x.square().sum(1), x @ y.T
-        C = C.abs_() if metric == "unsigned" else C
-        yield rows, C.mul_(-2).add_(nx[:, None]).add_(ny).clamp_(min=0), nx, ny
 
 # %% ../../nbs/judging/03_scores.ipynb #d8c14951
 class Competitors:

@@ -1,0 +1,42 @@
+# Written from nbs/lap/02_certificate.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.lap.certificate import (
+    verify,
+)
+
+
+from dataclasses import replace
+
+import torch
+from fastcore.test import expect_fail
+
+from saematch.lap.assign import assign
+
+
+def test_a_corrupted_certificate_is_rejected():
+    C = torch.tensor([[4.0, 1, 3, 9], [2, 0, 5, 8], [3, 2, 2, 7], [9, 3, 8, 6]])
+    P, Q = -C, torch.eye(4)
+    good = assign(P, Q, metric="inner")
+    assert good.optimal and good.objective == 11 and verify(P, Q, good)["gap"] < 1e-9
+    for change, says in (
+        (dict(index=good.index[[1, 0, 2, 3]]), "objective"),
+        (dict(objective=good.objective - 1), "objective"),
+        (dict(u=good.u + 0.1, bound=good.bound + 0.4), "prove only"),
+        (dict(bound=good.bound + 0.01), "prove only"),
+        (dict(v=good.v * 1.5), "prove only"),
+        (dict(index=torch.tensor([0, 0, 1, 2])), "one-to-one"),
+        (dict(index=torch.tensor([0, 1, 2, -1])), "unmatched"),
+        (dict(v=good.v[:3]), "v must be 4"),
+        (dict(u=good.u * float("nan")), "u has 4 NaN"),
+        (dict(objective=float("nan")), "finite"),
+        (dict(scale=good.scale * 2), "random assignment costs"),
+        (dict(u=good.u[:, None]), "u must be 4"),
+        (dict(index=good.index[[1, 0, 2, 3]], objective=12.0), "it says optimal"),
+        (dict(u=good.u + 1e20, v=good.v - 1e20), "prove"),
+    ):
+        with expect_fail(ValueError, says):
+            verify(P, Q, replace(good, **change))
+    good
