@@ -27,7 +27,12 @@ from .tiles import Meter, Stop
 
 # %% ../../nbs/lap/10_assign.ipynb #c9b23f92
 def check_options(
-    metric, reject, tol, time_limit, int8: bool | None = None, device: torch.device = torch.device("cpu")
+    metric: str,
+    reject: float | None,
+    tol: float,
+    time_limit: float | None,
+    int8: bool | None = None,
+    kind: str = "cpu",  # of device
 ):
     "Raise ValueError for options out of range."
     lowest = 0 if metric_named(metric).positive else -math.inf
@@ -41,8 +46,8 @@ def check_options(
             raise ValueError(f"{name} must be a positive number, got {value!r}")
     if int8 not in (None, True, False):
         raise ValueError(f"int8 must be True, False or None (where the processor is fast at it), not {int8!r}")
-    if int8 and (device.type != "cpu" or not int8_is_exact()):
-        here = "processor" if device.type == "cpu" else device.type + " device"
+    if int8 and (kind != "cpu" or not int8_is_exact()):
+        here = "processor" if kind == "cpu" else f"{kind} device"
         raise ValueError(f"int8=True: torch has no exact 8-bit products on this {here}; leave it out")
 
 # %% ../../nbs/lap/10_assign.ipynb #9016ba1f
@@ -157,7 +162,7 @@ def assign(
     ValueError for input that `check_descriptors` refuses, MemoryError if it cannot fit.
     """
     check_descriptors(X, Y)
-    check_options(metric, reject, tol, time_limit, int8, X.device)
+    check_options(metric, reject, tol, time_limit, int8, X.device.type)
     reject = None if reject is None or reject == math.inf else float(reject)
     small, large = (X, Y) if len(X) <= len(Y) else (Y, X)
     check_room(len(small), len(large), X.shape[1], keep, X.device)

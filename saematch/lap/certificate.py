@@ -10,9 +10,9 @@ __all__ = ['Assignment', 'inverted', 'check_descriptors', 'check_shapes', 'check
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from fastcore.basics import patch
 from jaxtyping import Float, Int64
-import torch
 from torch import Tensor
 
 from ..ground import check_finite

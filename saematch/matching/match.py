@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float, Int64
-from .baselines import METHODS, baseline
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from ..ground import UsageError, atomic, check_target, read_safetensors
 from ..lap.assign import assign
 from ..lap.certificate import Assignment, inverted
 from ..lap.metric import pair_costs
+from .baselines import METHODS, baseline
 from .descriptors import describe
 from ..saes.gauge import comparable
 from ..saes.health import dead as dead_latents
@@ -45,21 +45,21 @@ class Match:
     proof: Assignment | None = None  # the certificate, where the method is "exact"
     sign: Float[Tensor, " n"] | None = None  # -1 where latent i of A is the negative of its partner (abstopk only)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_index(self.index, self.d_b)
         if self.cost.shape != self.index.shape:
             raise ValueError(
                 f"cost must have one value per latent of A, {list(self.index.shape)}, it has {list(self.cost.shape)}"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.index)
 
     matched = property(lambda self: self.index >= 0, doc="bool [n]: which latents of A are matched")
     objective = property(lambda self: float(self.cost[self.matched].sum()), doc="sum of the pair costs (eq. 3)")
 
 # %% ../../nbs/matching/04_match.ipynb #14dd1ce8
-def check_index(index: Int64[Tensor, " n"], d_b: int):
+def check_index(index: Int64[Tensor, " n"], d_b: int) -> None:
     "Raise ValueError unless `index` is int64, one-dimensional, within -1..d_b-1 and one-to-one."
     if index.dtype != torch.int64 or index.dim() != 1:
         raise ValueError(f"an index is an int64 tensor [d_sae of A], got {index.dtype} {list(index.shape)}")
@@ -178,7 +178,7 @@ def candidates(
     return torch.arange(a.d_sae), torch.arange(b.d_sae)
 
 
-def check_options(method: str, reject: float | None, time_limit: float | None, fold: bool | str):
+def check_options(method: str, reject: float | None, time_limit: float | None, fold: bool | str) -> None:
     "Raise ValueError for an unknown method, or options that only the exact one has; TypeError for a fold of units."
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -257,7 +257,7 @@ CLAIMS = ("objective", "bound", "scale", "status", "metric", "reject")  # of a p
 
 
 @patch
-def save(self: Match, path: str | Path):
+def save(self: Match, path: str | Path) -> None:
     """Write index, costs and how the match was made to one .safetensors file, whole or not at all.
 
     Raises UsageError for another kind of file, or one that is no match.
@@ -293,7 +293,7 @@ def load(cls: Match, path: str | Path) -> Match:
 
 # %% ../../nbs/matching/04_match.ipynb #4f8e8f44
 @patch
-def __repr__(self: Match):
+def __repr__(self: Match) -> str:
     how = self.info.get("method", "composed" if "composed" in self.info else "given")
     return (
         f"Match({int(self.matched.sum())} of {len(self)} latents to {self.d_b}, {how}, objective={self.objective:.6g})"
@@ -301,7 +301,7 @@ def __repr__(self: Match):
 
 
 @patch
-def _repr_markdown_(self: Match):
+def _repr_markdown_(self: Match) -> str:
     "What was matched, how, and what the pairs cost."
     known = self.cost[self.cost.isfinite()]
     told = {k: self.info[k] for k in ("method", "weights", "fold", "gauge", "metric", "balance") if k in self.info}
