@@ -42,6 +42,7 @@ def test_tiles_are_lower_bounds_of_the_costs():
 
 
 def test_full_precision_replaces_eight_bits():
+    exchanged = []
     if int8_is_exact():
         P, Q = torch.randn(60, 300), torch.randn(50, 300)
         for held in (True, False):
@@ -51,3 +52,5 @@ def test_full_precision_replaces_eight_bits():
             assert not full.products.rough and full.products.held == held and full.guard == rough.guard
             assert smaller(full).products is (None if held else full.products)
             assert smaller(full).tile == (full.tile if held else full.tile // 4)
+            exchanged.append([type(c.products).__name__ for c in (rough, full)])
+    exchanged
