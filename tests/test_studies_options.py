@@ -29,7 +29,7 @@ def test_the_options_are_those_of_match():
 
 
 def test_the_command_line_follows_the_fields():
-    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser = argparse.ArgumentParser(prog="saematch", exit_on_error=False)
     add_options(parser, Options), add_options(parser, Trial, unset=True)
     asked = vars(parser.parse_args(["--reject", "1.5", "--seed", "3", "--fold", "none", "--loss-documents", "7"]))
     assert (asked["reject"], asked["seed"], asked["fold"], asked["loss_documents"]) == (1.5, 3, "none", 7)
