@@ -28,6 +28,7 @@ class Panel:
     ours: str  # what the tables say
     same: bool | None  # whether that agrees; None where it cannot be said
     criterion: str  # what "the same" asks for
+    claim: str = ""  # what the paper found, in a few words: the heading of the drawing, with the answer
 
     @property
     def verdict(self) -> str:
@@ -35,7 +36,8 @@ class Panel:
 
     def __post_init__(self):
         object.__setattr__(self, "same", None if self.same is None else bool(self.same))
-        self.fig.suptitle(f"{self.number}. {self.title}")
+        answer = {True: "here too", False: "not here", None: "cannot be said here"}[self.same]
+        self.fig.suptitle(f"{self.number}. " + (f"{self.claim}: {answer}" if self.claim else self.title))
 
     def _ipython_display_(self):
         from IPython.display import Image, Markdown, display
@@ -109,7 +111,7 @@ def legend(ax) -> None:
     "One legend under the figure."
     from saematch.studies.figures import legend_below
 
-    legend_below(ax, ncols=min(2 * np.size(ax), 4))
+    legend_below(ax, ncols=min(1 + np.size(ax), 4))
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000010
 def beside(ax, metric: str, text: str) -> None:
@@ -130,7 +132,7 @@ def beside(ax, metric: str, text: str) -> None:
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000022
 def off_scale(ax, tables: Mapping, metric: str, routes, sources=("all",)):
-    "Fit the axis to the routes that know something, and write down where random and identical matches are instead."
+    "Fit the axis to the routes that know something; where random and identical matches are is written down instead."
     blind = {r: pick(tables, metric, r).value for r in group("blind") if r in routes}
     rest = pd.concat(
         [
@@ -143,9 +145,11 @@ def off_scale(ax, tables: Mapping, metric: str, routes, sources=("all",)):
     room = 0.08 * (rest.max() - rest.min())
     low, high = min(0.0, rest.min() - room), rest.max() + room
     ax.set_ylim(low, high)
-    far = [f"{r} {v.mean():.2f}" for r, v in blind.items() if len(v) and not low <= v.mean() <= high]
+    far = {r: v.mean() for r, v in blind.items() if len(v) and not low <= v.mean() <= high}
+    for line in [line for line in ax.lines if line.get_label() in map(shown, far)]:
+        line.remove()
     if far:
-        beside(ax, metric, f"off the scale: {', '.join(far)}")
+        beside(ax, metric, "off the scale: " + ", ".join(f"{r} {v:.2f}" for r, v in far.items()))
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000013
 def silent(number: str, title: str, why: str) -> Panel:

@@ -14,9 +14,9 @@ from .panels import Panel, axes, beside, legend
 
 # %% ../../nbs/studies/13_sparsity_figures.ipynb #ps000008
 def draw_sparsity(ax, own: pd.DataFrame, metric: str) -> None:
-    "A metric over the number of active latents, a line for each route; blind ones are written down."
-    own = own[own.metric == metric]
-    for route in ("match", "previous", "current", "layer drop", "linear map", *group("blind")):
+    "A metric over the number of active latents, a line for each route; others are written down."
+    own, drawn = own[own.metric == metric], ("match", "previous", "current", "layer drop")
+    for route in drawn:
         rows = own[own.route == route].sort_values("l0_b")
         if len(rows):
             bars = [rows.value - rows.low, rows.high - rows.value]
@@ -24,9 +24,9 @@ def draw_sparsity(ax, own: pd.DataFrame, metric: str) -> None:
     ax.set(xlabel="L0 of the SAE", ylabel=metric)
     seeing = own[~own.route.isin(group("blind"))]
     ax.set_ylim(0, 1.1 * seeing.high.max() if metric == "delta loss" else 1)
-    values = {r: own[own.route == r].value for r in group("blind")}
-    far = ", ".join(f"{r} {v.mean():.2f}" for r, v in values.items() if len(v))
-    beside(ax, metric, f"off the scale: {far}")
+    values = {r: own[own.route == r].value for r in ("linear map", *group("blind"))}
+    others = ", ".join(f"{r} {v.mean():.2f}" for r, v in values.items() if len(v))
+    beside(ax, metric, f"not drawn: {others}")
 
 # %% ../../nbs/studies/13_sparsity_figures.ipynb #c6e19732
 def figure_14(several: pd.DataFrame) -> Panel:
@@ -53,6 +53,7 @@ def figure_14(several: pd.DataFrame) -> Panel:
         all(v.iloc[-1] < v.iloc[0] for v in losses.values())
         and curve.idxmax() not in (curve.index[0], curve.index[-1]),
         "all three losses fall, and the explained variance of matching is highest in between",
+        claim="Matching explains most at a middle sparsity",
     )
 
 # %% ../../nbs/studies/13_sparsity_figures.ipynb #ps000009
@@ -102,4 +103,5 @@ def figure_15(several: pd.DataFrame) -> Panel:
         f"{at[0]:.0f} and {at[1]:.0f}.",
         np.mean(equal) > other and 2 * sum(wins) > len(wins),
         "a higher mean, and the best A for more than half of the Bs",
+        claim="SAEs of similar sparsity match better",
     )
