@@ -267,7 +267,7 @@ def test_hooks_fetch_nothing_and_ask_for_what_the_tests_ask():
     ]
 
 
-UNTYPED, UNDOCUMENTED = 230, 19  # parameters without an annotation, names without a docstring: they only go down
+UNTYPED, UNDOCUMENTED = 152, 17  # parameters without an annotation, names without a docstring: they only go down
 
 
 def public_functions(module):
