@@ -123,7 +123,8 @@ def say(text: str):
     print(text.replace("**", ""))
 
 
-def raise_usage(message: str):
+def raise_usage(message: str) -> None:
+    "Raise UsageError; it is imported only now, since its module imports torch."
     from saematch.ground import UsageError
 
     raise UsageError(message)
@@ -143,7 +144,17 @@ def trial_of(evaluate: bool, options: dict):
     return Trial(**asked)
 
 # %% ../../nbs/studies/17_cli.ipynb #cl000003
-def cmd_run(suite, layers, pattern, out, overwrite, jobs, evaluate, **options):
+def cmd_run(
+    suite: str,
+    layers: str | None,
+    pattern: str | None,
+    out: str,
+    overwrite: bool,
+    jobs: int | None,
+    evaluate: bool,
+    **options,
+) -> None:
+    "`saematch run`: the findings, and where the report lies."
     from saematch.studies.run import run
 
     trial = trial_of(evaluate, options)
@@ -154,7 +165,16 @@ def cmd_run(suite, layers, pattern, out, overwrite, jobs, evaluate, **options):
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
 # %% ../../nbs/studies/17_cli.ipynb #a6e6154f
-def cmd_paper(suite, layers, pattern, out, overwrite, jobs, **options):
+def cmd_paper(
+    suite: str,
+    layers: str | None,
+    pattern: str | None,
+    out: str,
+    overwrite: bool,
+    jobs: int | None,
+    **options,
+) -> None:
+    "`saematch paper`: a sentence and a verdict for each figure."
     from saematch.studies.paper import PATTERNS, panels, write_paper
     from saematch.studies.run import run
     from saematch.studies.scores import load_run
@@ -174,7 +194,8 @@ def cmd_paper(suite, layers, pattern, out, overwrite, jobs, **options):
     print(f"{summary['seconds']} s. Open {write_paper(os.path.expanduser(out), summary['suite'], found)}")
 
 # %% ../../nbs/studies/17_cli.ipynb #3e5fc682
-def cmd_match(a, b, out, top, **options):
+def cmd_match(a: str, b: str, out: str | None, top: int, **options) -> None:
+    "`saematch match`: the summary of a match and its cheapest pairs."
     from pathlib import Path
 
     from saematch.ground import check_target
@@ -197,7 +218,8 @@ def cmd_match(a, b, out, top, **options):
         print(f"\nwritten to {out}")
 
 # %% ../../nbs/studies/17_cli.ipynb #b73d5cbe
-def cmd_info(source, pattern, states):
+def cmd_info(source: str, pattern: str | None, states: str | None) -> None:
+    "`saematch info`: what an SAE or a suite is."
     from saematch.saes.files import NoSAE, load_sae
     from saematch.saes.health import health
     from saematch.saes.suite import load_suite
@@ -238,7 +260,8 @@ def hidden_states(path, sae):
     return x[keep]
 
 
-def cmd_releases(search):
+def cmd_releases(search: str | None) -> None:
+    "`saematch releases`: a table of them."
     from saematch.saes.releases import releases
 
     table = releases(search)

@@ -7,7 +7,7 @@ __all__ = ['Matches', 'load_done', 'compute', 'in_threads', 'match_all', 'load_m
 
 # %% ../../nbs/studies/04_matches.ipynb #ma000004
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,7 +109,7 @@ def compute(
 # %% ../../nbs/studies/04_matches.ipynb #c84f3f70
 def in_threads(
     tasks: list[Task],
-    work,  # called with each task
+    work: Callable[[Task], None],
     jobs: int,
     progress: bool | None = None,
 ) -> None:

@@ -6,7 +6,7 @@
 __all__ = ['Panel', 'png', 'small_png', 'pick', 'mean', 'axes', 'lines', 'legend', 'beside', 'off_scale', 'silent']
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000004
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -94,7 +94,7 @@ def axes(columns: int = 1, width: float = 4.2, height: float = 3.3, **how):
     return plt.subplots(1, columns, figsize=(max(5, columns * width), height), layout="constrained", **how)
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000021
-def lines(ax, tables: Mapping, metric: str, routes, source: str = "all"):
+def lines(ax: Any, tables: Mapping, metric: str, routes: Iterable[str], source: str = "all"):
     "A metric over layers with its intervals, a line for each route."
     for route in routes:
         rows = pick(tables, metric, route, source)
@@ -131,7 +131,7 @@ def beside(ax, metric: str, text: str) -> None:
     )
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000022
-def off_scale(ax, tables: Mapping, metric: str, routes, sources=("all",)):
+def off_scale(ax: Any, tables: Mapping, metric: str, routes: Iterable[str], sources: Iterable[str] = ("all",)):
     "Fit the axis to the routes that know something; where random and identical matches are is written down instead."
     blind = {r: pick(tables, metric, r).value for r in group("blind") if r in routes}
     rest = pd.concat(

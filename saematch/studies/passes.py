@@ -19,7 +19,7 @@ from safetensors.torch import save as safetensors_bytes
 from ..ground import atomic, progress_bar, read_safetensors
 from ..judging.routes import Pair, ridge
 from ..judging.sums import measure, merge
-from ..matching.match import match
+from ..matching.match import Match, match
 from ..matching.names import group
 from ..model.lm import weights_sha256
 from ..saes.sae import SAE
@@ -51,7 +51,7 @@ def adjacent_pair(
     )
 
 
-def longer_pair(a: SAE, b: SAE, direct, composed) -> Pair:
+def longer_pair(a: SAE, b: SAE, direct: Match, composed: Match) -> Pair:
     "Two layers with others between them: Matching Scores of the direct, the composed and two blind matches."
     blind = [how for how in group("blind") if how == "random" or a.d_sae == b.d_sae]
     matches = {how: match(a, b, method=how, dead="keep") for how in blind}

@@ -86,6 +86,7 @@ def evidence_figures(
 
 # %% ../../nbs/studies/15_report.ipynb #1b065ad3
 def next_layer(pairs: pd.DataFrame) -> dict:  # layer -> the next one in the run
+    "The layers of a table of pairs, each with the one that follows."
     layers = sorted({*pairs.layer_a, *pairs.layer_b})
     return dict(zip(layers, layers[1:]))
 

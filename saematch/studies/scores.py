@@ -17,8 +17,10 @@ import torch
 
 from ..ground import UsageError
 from ..judging.evidence import Score, Sums, decomposition
+from ..judging.routes import Pair
 from ..judging.sums import key as sum_of
 from ..judging.sums import merge
+from ..matching.match import Match
 from ..saes.suite import Suite
 from .fitting import Fit
 from .options import Trial
@@ -35,7 +37,7 @@ def explained(s: Sums, pair: tuple) -> dict:  # route -> Score
     return {r: Score(C[:, k, k], C[:, 0, 0], complement=True) for k, r in enumerate(s.names[pair], 1)}
 
 # %% ../../nbs/studies/08_scores.ipynb #sc000021
-def pair_scores(s: Sums, layers: tuple, pair, loss: bool) -> dict:  # (route, metric) -> Score
+def pair_scores(s: Sums, layers: tuple, pair: Pair, loss: bool) -> dict:  # (route, metric) -> Score
     "All scores of a pair of layers."
     scores = {(name, "matching score"): s.matching_score(layers, name) for name in pair.matches}
     scores |= {(name, "jaccard"): s.jaccard(layers, name) for name in pair.matches}
@@ -61,7 +63,7 @@ def score_table(
     return pd.DataFrame(rows, columns=columns)
 
 # %% ../../nbs/studies/08_scores.ipynb #ccfec128
-def latents_of(found: Mapping, layers: tuple, m, chance: int | None) -> dict:  # column -> values
+def latents_of(found: Mapping, layers: tuple, m: Match, chance: int | None) -> dict:  # column -> values
     "What is known of each latent of A and its partner. `chance`: the place of the random match among the matches."
     active = [found[sum_of("latents/active", l)] for l in layers]
     both = found[sum_of("latents/both", *layers)]

@@ -17,6 +17,7 @@ from .panels import Panel, axes, legend, lines, mean, off_scale, pick
 
 # %% ../../nbs/studies/12_text_figures.ipynb #a65c59f6
 def figure_7(t: Mapping) -> Panel:
+    "The Matching Score over the layers, for matches of several kinds."
     fig, ax = axes(2, sharey=True)
     lines(ax[0], t, "matching score", ("match", "unfolded", "correlation", "identity"))
     lines(ax[1], t, "matching score", ("match", "cosine", "greedy", "random"))
@@ -70,6 +71,7 @@ def course(at: Mapping) -> tuple[str, bool]:  # a sentence, and whether it is wh
 
 # %% ../../nbs/studies/12_text_figures.ipynb #b56582fd
 def figure_8(t: Mapping) -> Panel:
+    "The Matching Score from a layer to all later ones, directly and by composition."
     starts = t["layers"][: max(1, len(t["layers"]) - 2)][:3]
     fig, ax = axes(len(starts), 3.6, sharey=True, squeeze=False)
     at = {start: draw_persistence(a, t, start) for a, start in zip(ax[0], starts)}
@@ -94,6 +96,7 @@ def figure_8(t: Mapping) -> Panel:
 
 # %% ../../nbs/studies/12_text_figures.ipynb #d6309c01
 def figure_12(t: Mapping) -> Panel:
+    "The Matching Score by the weights that were matched."
     fig, ax = axes()
     routes = ("encoder", "decoder", "bias", "match", *group("blind"))
     values = [mean(t, "matching score", r) for r in routes]
@@ -126,6 +129,7 @@ def figure_12(t: Mapping) -> Panel:
 
 # %% ../../nbs/studies/12_text_figures.ipynb #9bc59289
 def figure_10(t: Mapping) -> Panel:
+    "Loss and explained variance of encode-permute-decode, by kind of text."
     fig, ax = axes(2)
     sources = [s for s in t["scores"].source.unique() if s != "all"]
     for metric, a in zip(("delta loss", "explained variance"), ax):
@@ -154,6 +158,7 @@ def figure_10(t: Mapping) -> Panel:
 
 # %% ../../nbs/studies/12_text_figures.ipynb #83f7948f
 def figure_11(t: Mapping) -> Panel:
+    "Loss and explained variance of every route."
     routes = ("match", "unfolded", "current", "previous", "layer drop", "linear map", *group("blind"))
     fig, ax = axes(4, 3.2)
     for metric, pair in zip(("delta loss", "explained variance"), (ax[:2], ax[2:])):
@@ -199,6 +204,7 @@ def draw_shares(ax, t: Mapping, metric: str, quantiles: list) -> None:
 
 # %% ../../nbs/studies/12_text_figures.ipynb #db2fe585
 def figure_16(t: Mapping) -> Panel:
+    "Loss and explained variance over the layers when only the nearest pairs are matched."
     quantiles = quantiles_of(t["scores"].query("metric == 'delta loss'"))
     fig, ax = axes(2)
     for metric, a in zip(("delta loss", "explained variance"), ax):
@@ -224,6 +230,7 @@ def figure_16(t: Mapping) -> Panel:
 
 # %% ../../nbs/studies/12_text_figures.ipynb #pt000012
 def figure_17(t: Mapping) -> Panel:
+    "Explained variance by the share of latents matched, a line for each layer."
     names = quantiles_of(t["scores"])
     fig, ax = axes()
     best, falls = {}, {}

@@ -34,6 +34,7 @@ def draw_two(ax, left: pd.Series, right: pd.Series, names: tuple) -> None:
 
 # %% ../../nbs/studies/11_weight_figures.ipynb #119b7d3c
 def figure_1(t: Mapping) -> Panel:
+    "Thresholds beside norms of hidden states, and differences of decoders beside the layer's change."
     from scipy.stats import pearsonr
 
     norm, threshold, step, apart = over_depth(t)
@@ -61,6 +62,7 @@ def figure_1(t: Mapping) -> Panel:
 
 # %% ../../nbs/studies/11_weight_figures.ipynb #ca3e4df8
 def figure_3(t: Mapping) -> Panel:
+    "The error of matched pairs in folded weights, a panel for each block."
     m = t["mse"]
     m = m[m.method.isin(["folded", "chosen", "unfolded", "vanilla", "random"])]
     fig, ax = axes(3, 3.6)
@@ -110,6 +112,7 @@ def draw_distances(ax, one: pd.DataFrame) -> pd.DataFrame:  # score and chance b
 
 # %% ../../nbs/studies/11_weight_figures.ipynb #74836557
 def figure_5(t: Mapping) -> Panel:
+    "The distances of a pair of layers, and the Matching Score by distance."
     from scipy.stats import spearmanr
 
     title, l = "Distances of matched pairs and what they mean", scored_latents(t["latents"])
