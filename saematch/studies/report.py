@@ -39,7 +39,9 @@ def draw_mse(mse: pd.DataFrame):
 
     fig, ax = plot.plt.subplots(1, len(BLOCKS), figsize=(12, 3.8), layout="constrained", sharey=True)
     for block, axes in zip(BLOCKS, ax):
-        plot.plot_mse(mse[mse.method.isin(["folded", "chosen", "unfolded", "vanilla"])], block, axes).set_title(block)
+        part = mse[mse.method.isin(["folded", "chosen", "unfolded", "vanilla"])]
+        plot.plot_mse(part, block, axes, legend=axes is ax[-1]).set_title(block)
+        axes.tick_params(axis="x", labelsize="x-small")
         axes.label_outer()
     ax[0].set_ylim(0, 1.15 * max(1, mse[mse.method != "random"].relative.max()))
     return fig
