@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'UsageError', 'UnknownName', 'unknown', 'atomic', 'sweep', 'check_target', 'read_json', 'refuse_pickle',
-           'read_safetensors', 'check_finite', 'check_kind', 'machine_memory', 'progress_bar', 'notebook_data']
+           'read_safetensors', 'check_finite', 'check_kind', 'machine_memory', 'progress_bar', 'check_device',
+           'notebook_data']
 
 # %% ../nbs/00_ground.ipynb #11529a29
 import difflib
@@ -189,6 +190,16 @@ def progress_bar(
     else:
         from tqdm.auto import tqdm
     return tqdm(iterable, disable=None if progress is None else not progress, **how)
+
+# %% ../nbs/00_ground.ipynb #kd000007
+def check_device(device: str | int | torch.device | None) -> None:  # None: where the tensors are
+    "Raise UsageError unless torch can compute in float64 on this device."
+    try:
+        torch.ones(1, dtype=torch.float64, device=device).item()
+    except (RuntimeError, AssertionError, TypeError, ValueError) as e:
+        have = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
+        why = str(e).strip().split("\n")[0].rstrip(".")
+        raise UsageError(f"cannot compute on device {str(device)!r} ({why}); this machine has {have}") from e
 
 # %% ../nbs/00_ground.ipynb #ae41898f
 def notebook_data(

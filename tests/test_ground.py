@@ -5,10 +5,12 @@ import torch
 
 from saematch.ground import (
     KINDS,
+    UsageError,
     atomic,
     read_safetensors,
     check_finite,
     check_kind,
+    check_device,
     notebook_data,
 )
 
@@ -76,6 +78,13 @@ def test_a_tensor_without_numbers_is_refused():
         check_kind("x", x.to_sparse())
     with expect_fail(TypeError, "x is on the device meta, so it has a shape and no numbers"):
         check_kind("x", x.to("meta"))
+
+
+def test_a_device_that_does_not_work_is_named():
+    check_device("cpu")
+    for device in ("cuda:99", "meta", "gpu", 2.5):
+        with expect_fail(UsageError, f"cannot compute on device {str(device)!r} ("):
+            check_device(device)
 
 
 def test_data_is_found_from_any_folder_of_the_repository():

@@ -94,6 +94,28 @@ def test_direction_of_a_composition():
     )
 
 
+def test_matches_that_do_not_meet_are_not_composed():
+    at = {n: replace(random_sae(6, 9, seed=n), info=dict(layer=n, source=f"here/{n}")) for n in (1, 2, 3, 4)}
+    step = lambda x, y: match(at[x], at[y])
+    with expect_fail(ValueError, "goes from layer 1 to layer 2, the second from layer 3 to layer 4, so they do not meet"):
+        compose(step(1, 2), step(3, 4))
+    with expect_fail(ValueError, "In the other order they do: give the match from layer 1 to layer 2 first"):
+        compose(step(2, 3), step(1, 2))
+    with expect_fail(ValueError, "goes from layer 1 to layer 3, the second from layer 2 to layer 4"):
+        compose(step(1, 2), step(2, 3), step(2, 4))
+    known = compose(step(2, 3), step(1, 2), check=False)
+    assert torch.equal(known.index, step(1, 2).index[step(2, 3).index]) and known.info["b"]["layer"] == 2
+    copied = replace(at[2], info=dict(layer=2, source="there/2"))
+    assert torch.equal(compose(step(1, 2), match(copied, at[3])).index, compose(step(1, 2), step(2, 3)).index)
+    inside, after = (
+        replace(at[2], info=dict(layer=2, hook_name=f"blocks.2.hook_{h}")) for h in ("resid_mid", "resid_post")
+    )
+    with expect_fail(
+        ValueError, "to hook_name blocks.2.hook_resid_mid, the second from hook_name blocks.2.hook_resid_post"
+    ):
+        compose(match(at[1], inside), match(after, at[3]))
+
+
 def test_a_match_survives_the_disk():
     for method in ("mutual", "exact"):
         ab = match(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1), method=method)
@@ -174,6 +196,10 @@ def test_wrong_matches_are_refused():
         match(a, a, method="hungarian")
     with expect_fail(ValueError, "reject and time_limit belong to the method 'exact', not to 'greedy'"):
         match(a, a, method="greedy", reject=1.0)
+    with expect_fail(TypeError, "A must be a saematch SAE, it is str; use load_sae"):
+        match("smollm2-135m-resid/layer_14", a)
+    with expect_fail(UsageError, "cannot compute on device 'cuda:99'"):
+        match(a, a, device="cuda:99")
     with expect_fail(ValueError, "reject is the cost of leaving a row unmatched"):
         match(a, a, reject=-1.0)
     with expect_fail(ValueError, "d_model is 6 in A and 5 in B"):

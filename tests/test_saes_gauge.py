@@ -7,6 +7,7 @@ from saematch.saes.gauge import (
     fold,
     common_gauge,
     absorb_b_dec,
+    as_pair,
     comparable,
     check_lengths,
     transport,
@@ -103,6 +104,18 @@ def test_one_sae_written_in_two_ways_becomes_one():
     dict(as_stored=apart(a, b), comparable=apart(pair.a, pair.b))
 
 
+def test_a_saelens_object_is_read_on_the_way():
+    from types import SimpleNamespace
+
+    a = random_sae()
+    cfg_fields = dict(d_in=16, d_sae=64, apply_b_dec_to_input=False, metadata=dict(hook_name="blocks.3.hook_resid_post"))
+    cfg = SimpleNamespace(to_dict=lambda: cfg_fields, architecture=lambda: "jumprelu")
+    theirs = SimpleNamespace(cfg=cfg, W_dec=a.W_dec, state_dict=a.parameters)
+    read = comparable(theirs, a).a
+    assert torch.equal(read.W_enc, comparable(a, a).a.W_enc) and as_pair(a, theirs)[0] is a
+    read
+
+
 def test_activations_are_carried_by_the_ratio_of_the_units():
     a = random_sae()
     index = torch.randperm(64, generator=torch.Generator().manual_seed(3))
@@ -174,6 +187,8 @@ def test_pairs_that_cannot_be_compared():
     a = random_sae(6, 9, seed=1)
     with expect_fail(TypeError, "B must be a saematch SAE, it is Tensor"):
         comparable(a, a.W_enc)
+    with expect_fail(TypeError, "A must be a saematch SAE, it is NoneType; use load_sae, or SAE.from_saelens"):
+        as_pair(None, a)
     with expect_fail(ValueError, "d_model is 6 in A and 5 in B"):
         comparable(a, random_sae(5, 9))
     with expect_fail(ValueError, "weights must be 'all', one of encoder, decoder, bias"):

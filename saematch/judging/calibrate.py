@@ -20,6 +20,7 @@ from ..ground import progress_bar
 from .nulls import NULLS, null
 from .scores import SCORES, pair_scores
 from ..matching.match import Match, match
+from ..saes.gauge import as_pair
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/04_calibrate.ipynb #fada980f
@@ -64,6 +65,7 @@ def null_scores(
 
     Raises ValueError for an unknown kind, or halves of one latent.
     """
+    a, b = as_pair(a, b)
     blind = dict(method="random", reject=None, time_limit=None) if kind == "pairs" else {}
     if kind == "halves":
         if b.d_sae < 2:
@@ -219,6 +221,7 @@ def calibrate(
     another score. Raises ValueError for an unknown null, score or correction, repeats below 1, q outside (0, 1), a
     match of other SAEs, one that does not say how it was made, or the score "slack" where there is no proof.
     """
+    a, b = as_pair(a, b)
     kinds = tuple(dict.fromkeys([null] if isinstance(null, str) else null))
     check_calibration(kinds, score, repeats, q, correction)
     m = match(a, b, **options) if m is None else m

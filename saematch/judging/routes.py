@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..matching.match import Match
 from ..matching.names import group
-from ..saes.gauge import gauge_of, usable_units
+from ..saes.gauge import as_pair, gauge_of, usable_units
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/05_routes.ipynb #e5445b93
@@ -26,6 +26,7 @@ def carry_factor(
     m: Match,
 ) -> Float[Tensor, " n"]:  # 0 where unmatched
     "What activation i of A is multiplied with to become activation m.index[i] of B: the ratio of units, and the sign."
+    a, b = as_pair(a, b)
     by = m.info["gauge"] if "gauge" in m.info else gauge_of(True, a, b)
     units = [usable_units(s, by) for s in (a, b)]
     index = m.index.to(a.device)
@@ -90,6 +91,7 @@ def encode_permute_decode(
     factor: Float[Tensor, " n"] | None = None,  # of carry_factor, or other units
 ) -> Float[Tensor, "tokens d_model"]:  # an estimate of B's hidden states
     "x_hat_B = decode_B(P encode_A(x_A)) (eq. 5). Raises ValueError if the match is of other SAEs."
+    a, b = as_pair(a, b)
     if (len(m), m.d_b) != (a.d_sae, b.d_sae):
         raise ValueError(f"the match is of {len(m)} to {m.d_b} latents, the SAEs have {a.d_sae} and {b.d_sae}")
     f = Active.of(a.encode(x)) if f is None else f
@@ -112,6 +114,9 @@ class Pair:
     decode: bool = True  # False: only Matching Scores
     factors: dict = field(default_factory=dict)  # name -> multipliers of activations carry_factor does not know
     without_loss: tuple = ()  # routes not worth a forward pass
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(zip("ab", as_pair(self.a, self.b)))
 
     def routes(self) -> list[str]:
         "Names of all estimates of B's hidden state, in the order of `estimates`."

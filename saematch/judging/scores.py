@@ -16,6 +16,7 @@ from ..lap.certificate import Assignment, inverted
 from ..lap.metric import cost_tiles, pair_costs
 from ..matching.descriptors import descriptors
 from ..matching.match import Match, candidates
+from ..saes.gauge import as_pair
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/03_scores.ipynb #4de6baf3
@@ -118,6 +119,7 @@ def pair_scores(
     the match, else it is NaN. Infinite: there is no other latent to take.
     Raises ValueError if `m` is a match of other SAEs.
     """
+    a, b = as_pair(a, b)
     rows, columns = alive_at_match(a, b, m, norm)
     made = {k: m.info[k] for k in ("weights", "fold", "metric", "balance") if k in m.info}
     X, Y = descriptors(a.select(rows), b.select(columns), **made | options)

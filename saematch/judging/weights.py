@@ -37,7 +37,7 @@ def weight_mse(
         raise ValueError("no latent is matched, so there is no error to average")
     A, B = blocks(pair.a), blocks(pair.b)
     A = A if sign is None else {name: X * sign.to(X)[:, None] for name, X in A.items()}
-    cost = {name: pair_cost(A[name], B[name], index.to(a.device)).nanmean().item() for name in BLOCKS}
+    cost = {name: pair_cost(A[name], B[name], index.to(pair.a.device)).nanmean().item() for name in BLOCKS}
     columns = {name: A[name].shape[1] for name in BLOCKS}
     return {**{name: cost[name] / columns[name] for name in BLOCKS}, "all": sum(cost.values()) / sum(columns.values())}
 

@@ -20,7 +20,7 @@ def dense(
     "The assignment with the smallest total cost, by SciPy on the whole matrix: O(n^3) time and n m numbers."
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns = linear_sum_assignment(cost.double().cpu().numpy())
+    rows, columns = linear_sum_assignment(cost.detach().double().cpu().numpy())
     index = torch.full((cost.shape[0],), -1)
     index[torch.from_numpy(rows)] = torch.from_numpy(columns)
     return index

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GAUGES', 'BLOCKS', 'gauge_units', 'is_unit', 'usable_units', 'fold', 'no_unit', 'common_gauge', 'has_thresholds',
-           'absorb_b_dec', 'block_weights', 'check_pair', 'check_spaces', 'gauge_of', 'judging', 'one_convention',
-           'Comparable', 'comparable', 'in_gauge', 'check_lengths', 'transport']
+           'absorb_b_dec', 'block_weights', 'as_pair', 'as_sae', 'check_pair', 'check_spaces', 'gauge_of', 'judging',
+           'one_convention', 'Comparable', 'comparable', 'in_gauge', 'check_lengths', 'transport']
 
 # %% ../../nbs/saes/06_gauge.ipynb #c9a91315
 import warnings
@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .sae import SAE, SCALES, rescale
+from .files import SAE  # with from_saelens
+from .sae import SCALES, rescale
 
 # %% ../../nbs/saes/06_gauge.ipynb #1c9de79e
 # gauge -> the activation that becomes 1, for each latent
@@ -148,15 +149,32 @@ def block_weights(
         )
     return weights
 
+# %% ../../nbs/saes/06_gauge.ipynb #ap000002
+def as_pair(a: SAE, b: SAE) -> tuple[SAE, SAE]:
+    "Two SAEs, read from SAELens objects where they are such. Raises TypeError, naming the side, for what is neither."
+    return as_sae("A", a), as_sae("B", b)
+
+
+def as_sae(
+    name: str,  # what to call it in a message
+    s: SAE,  # or a SAELens object
+) -> SAE:
+    "The SAE itself, or what a SAELens object computes. Raises TypeError for what is neither."
+    if isinstance(s, SAE):
+        return s
+    cfg = getattr(s, "cfg", None)
+    needed = (getattr(s, "state_dict", None), getattr(cfg, "to_dict", None), getattr(cfg, "architecture", None))
+    if not (isinstance(getattr(s, "W_dec", None), Tensor) and all(map(callable, needed))):
+        raise TypeError(
+            f"{name} must be a saematch SAE, it is {type(s).__name__}; "
+            "use load_sae, or SAE.from_saelens for a SAELens object"
+        )
+    return SAE.from_saelens(s)
+
 # %% ../../nbs/saes/06_gauge.ipynb #de49ff0c
 def check_pair(a: SAE, b: SAE, weights: str | dict[str, float] = "all") -> None:
     "Raise TypeError or ValueError unless the chosen blocks of the two SAEs live in one space."
-    for name, s in (("A", a), ("B", b)):
-        if not isinstance(s, SAE):
-            raise TypeError(
-                f"{name} must be a saematch SAE, it is {type(s).__name__}; "
-                "use load_sae, or SAE.from_saelens for a SAELens object"
-            )
+    a, b = as_pair(a, b)
     chosen = block_weights(weights)
     check_spaces(a, b, chosen)
     if other := [s.info.get("architecture", "other") for s in (a, b) if s.activation == "other"]:
@@ -224,6 +242,7 @@ def comparable(
     Raises TypeError for what is no SAE, ValueError for blocks that live in different spaces, for an unknown gauge,
     and for latents that have no unit in it.
     """
+    a, b = as_pair(a, b)
     check_pair(a, b, weights)
     return in_gauge(*one_convention(a, b), gauge_of(fold, a, b))
 
