@@ -20,7 +20,9 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from ..ground import UsageError, atomic, check_device, check_target, read_safetensors
-from ..lap.assign import Assignment, assign, inverted, pair_costs
+from ..lap.assign import assign
+from ..lap.certificate import Assignment, inverted
+from ..lap.metric import pair_costs
 from .baselines import METHODS, baseline
 from .descriptors import describe
 from ..saes.gauge import as_pair, comparable
