@@ -229,10 +229,7 @@ def inverse(self: Match) -> Match:
 PLACE = ("layer", "hook_name", "model_name")  # which place of a model it is; `source` may differ for one SAE
 
 
-def apart(
-    here: Mapping,  # of an SAE: see `origin`
-    there: Mapping,
-) -> str | None:
+def apart(here: Mapping, there: Mapping) -> str | None:  # of two `origin`s
     "The first of PLACE in which two SAEs are known to differ. What one of them does not know decides nothing."
     name = lambda v: str(v).rpartition("/")[2].lower()  # google/gemma-2-2b is gemma-2-2b
     known = (k for k in PLACE if here.get(k) is not None and there.get(k) is not None)
