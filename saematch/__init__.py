@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from .judging.evidence import delta_loss, explained_variance, matching_score
     from .lap.assign import assign
     from .lap.certificate import verify
+    from .matching.compose import compose
     from .matching.descriptors import descriptors
-    from .matching.match import Match, compose, match
+    from .matching.match import Match, match
     from .model.lm import load_lm
     from .saes.files import load_sae, save_sae
     from .saes.gauge import fold
@@ -32,7 +33,8 @@ _HOME = {
     "lap.assign": ("assign",),
     "lap.certificate": ("verify",),
     "matching.descriptors": ("descriptors",),
-    "matching.match": ("match", "Match", "compose"),
+    "matching.match": ("match", "Match"),
+    "matching.compose": ("compose",),
     "model.lm": ("load_lm",),
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
