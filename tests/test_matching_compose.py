@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fastcore.test import expect_fail
 
-from saematch.matching.match import match
+from saematch.matching.match import Match, match
 from saematch.saes.toys import planted, random_sae
 
 
