@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 from fastcore.test import expect_fail
-from saematch.matching.compose import compose
 
 from saematch.ground import UsageError
+from saematch.matching.compose import compose
 from saematch.matching.match import match
 from saematch.saes.files import save_sae
 from saematch.saes.suite import fingerprint, load_suite

@@ -13,8 +13,8 @@ from saematch.studies.tables import (
 
 import pandas as pd
 import torch
-from saematch.matching.compose import compose
 
+from saematch.matching.compose import compose
 from saematch.matching.match import Match, match
 from saematch.saes.suite import load_suite
 from saematch.studies.matches import Matches

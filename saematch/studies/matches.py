@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fastcore.basics import patch
-from ..matching.compose import compose
 
 from ..ground import UsageError, progress_bar, read_json
+from ..matching.compose import compose
 from ..matching.match import Match, match
 from ..matching.names import ALIASES
 from ..saes.suite import Suite, fingerprint
