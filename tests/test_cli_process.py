@@ -264,7 +264,7 @@ def test_leftovers_of_a_killed_process_are_swept(suite, tmp_path):
     out.mkdir()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (out / f".run.json.{dead.pid}.123.tmp").write_text("half")
+    (out / f".run.json.{dead.pid}.123.saematch.tmp").write_text("half")
     run(suite, layers=[2, 3], out=out)
     assert not [f for f in files(out) if f.endswith(".tmp")]
 

@@ -6,10 +6,13 @@ import torch
 from saematch.ground import (
     KINDS,
     UsageError,
+    printable,
     atomic,
     read_safetensors,
+    digits_in,
     check_finite,
     check_kind,
+    user_path,
     check_device,
     notebook_data,
 )
@@ -58,6 +61,12 @@ def test_a_pickle_is_refused_whatever_it_is_called():
     tensors, metadata
 
 
+def test_a_pattern_of_many_stars_is_read_at_once():
+    assert digits_in("layer_{layer}/*a" + "*a" * 60, "layer_14/" + "a" * 61) == "14"
+    assert digits_in("layer_{layer}/*a" + "*a" * 60, "layer_14/" + "a" * 60) is None
+    assert digits_in("layer_{layer}/*", "layer_14/width_16k/canonical") is None, "a star is no slash"
+
+
 def test_the_message_counts_and_says_where():
     x = torch.zeros(3, 4)
     assert check_finite("x", x - 2) == 2
@@ -78,6 +87,12 @@ def test_a_tensor_without_numbers_is_refused():
         check_kind("x", x.to_sparse())
     with expect_fail(TypeError, "x is on the device meta, so it has a shape and no numbers"):
         check_kind("x", x.to("meta"))
+
+
+def test_a_path_of_nobody_and_a_text_that_steers():
+    with expect_fail(UsageError, "no home folder is known for ~nosuchuser"):
+        user_path("~nosuchuser/saes")
+    assert printable("blocks.3\x1b[2J\n") == "blocks.3\\x1b[2J\n"
 
 
 def test_a_device_that_does_not_work_is_named():

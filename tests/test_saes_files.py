@@ -26,6 +26,7 @@ from saematch.saes.toys import random_sae
 def test_an_embedded_sae_is_loaded_by_its_name():
     sae = load_sae("smollm2-135m-resid/layer_14")
     assert (sae.layer, sae.info["source"], sae.d_sae) == (14, "smollm2-135m-resid/layer_14", 2048)
+    assert load_sae("smollm2-135m-resid/14").info["source"] == sae.info["source"]
     with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; closest"):
         load_sae("smollm2-135m-resid/layer_20")
     with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid 'last'; closest"):

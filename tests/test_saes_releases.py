@@ -18,6 +18,11 @@ def test_names_are_read():
     cases = {
         "layer_20/width_16k/canonical": ("layer_{layer}/width_16k/canonical", "16k"),
         "blocks.3.hook_resid_pre": ("blocks.{layer}.hook_resid_pre", ""),
+        "l31r_400m_slimpajama": ("l{layer}r_400m_slimpajama", ""),
+        "800M-Slimpajama-0-OpenR1-Math-220k/L0R": ("800M-Slimpajama-0-OpenR1-Math-220k/L{layer}R", ""),
+        "layer_5/width_1m/canonical": ("layer_{layer}/width_1m/canonical", "1m"),
+        "gpt2-small-resid-post-v5-32k": (None, "32k"),
+        "pythia-70m-deduped-res-sm": (None, ""),
         "l31a_8x": ("l{layer}a_8x", "8x"),
         "blocks.12.hook_resid_post__trainer_12": ("blocks.{layer}.hook_resid_post__trainer_12", ""),
         "resid_post/layer_9_width_262k_l0_small": ("resid_post/layer_{layer}_width_262k_l0_small", "262k"),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..ground import UsageError, read_json
+from ..ground import UsageError, check_device, read_json, user_path
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -299,8 +299,10 @@ def load_lm(
         import transformers  # noqa: F401
     except ImportError as e:
         raise ImportError("language models need transformer-lens: pip install 'saematch[lens]'") from e
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    folder = Path(name).expanduser()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device, torch.float32)
+    device = torch.device(device)
+    folder = user_path(name)
     if str(name) in MODELS:
         folder = cache_folder() / str(name)
         if not (folder / "sha256.json").is_file():

@@ -53,8 +53,11 @@ def site_of(*names: str) -> str:
 
 
 def width_of(*names: str) -> str:
-    "A width such as 16k, from the first name that has one; empty if none does."
-    width = r"(?:width[_-]|[_-]w)(?:2pow(\d+)|(\d+[km]))|[_-](\d+[km])(?:[_/.-]|$)|[_-](\d+x)(?:[_/.-]|$)"
+    """A width such as 16k, from the first name that has one; empty if none does.
+
+    Elsewhere than after the word width or at the end, thousands and millions are sizes of models and of data.
+    """
+    width = r"(?:width[_-]|[_-]w)(?:2pow(\d+)|(\d+[km]))|[_-](\d+k)$|[_-](\d+x)(?:[_/.-]|$)"
     m = next((m for n in names if (m := re.search(width, n, re.IGNORECASE))), None)
     return "" if m is None else f"{2 ** int(m[1]) // 1024}k" if m[1] else (m[2] or m[3] or m[4]).lower()
 

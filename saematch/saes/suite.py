@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from fastcore.basics import patch
 
-from ..ground import unknown
+from ..ground import check_device, unknown, user_path
 from .files import by_layer, embedded_suites, load_sae, saelens_releases, saes_below
 from .sae import SAE
 
@@ -77,8 +77,9 @@ def load_suite(
     device: str | torch.device = "cpu",
 ) -> Suite:
     "The SAEs of a model by layer; nothing is loaded yet. Raises UnknownName (closest names offered) or UsageError."
+    check_device(device, torch.float32)
     kw = dict(dtype=dtype, device=device)
-    folder = embedded_suites().get(str(source), Path(source).expanduser())
+    folder = embedded_suites().get(str(source), user_path(source))
     if folder.is_dir():
         return Suite(str(source), {l: (path,) for l, path in saes_below(folder, pattern, str(source)).items()}, **kw)
     try:

@@ -220,6 +220,7 @@ def cmd_match(a: str, b: str, out: str | None, top: int, **options) -> None:
 # %% ../../nbs/studies/17_cli.ipynb #b73d5cbe
 def cmd_info(source: str, pattern: str | None, states: str | None) -> None:
     "`saematch info`: what an SAE or a suite is."
+    from saematch.ground import printable
     from saematch.saes.files import NoSAE, load_sae
     from saematch.saes.health import health
     from saematch.saes.suite import load_suite
@@ -233,12 +234,11 @@ def cmd_info(source: str, pattern: str | None, states: str | None) -> None:
                 f"--states checks one SAE, and {source} has several; "
                 f"give one of them, as {source}/layer_{suite.layers[0]}"
             )
-        print(f"{suite!r}\n\n{suite.frame().T.to_string()}")
+        print(printable(f"{suite!r}\n\n{suite.frame().T.to_string()}"))
     else:
         checks = health(sae, None if states is None else hidden_states(states, sae))
         known = {k: sae.info[k] for k in ("model_name", "hook_name", "source") if sae.info.get(k)}
-        print(sae)
-        print("\n".join(f"  {k:32}{v}" for k, v in (known | checks).items()))
+        print(printable("\n".join([str(sae), *(f"  {k:32}{v}" for k, v in (known | checks).items())])))
 
 # %% ../../nbs/studies/17_cli.ipynb #f16989c3
 def hidden_states(path, sae):
@@ -287,13 +287,13 @@ def main(argv: list | None = None) -> int:  # exit code
     except BrokenPipeError:  # saematch info ... | head
         os._exit(0)
     except Exception as e:
-        from saematch.ground import UsageError
+        from saematch.ground import UsageError, printable
 
         if debug:
             traceback.print_exc()
         expected = isinstance(e, (ValueError, OSError, MemoryError, ImportError, TypeError))
         print(
-            f"saematch: {e if expected else f'{type(e).__name__}: {e}'}"
+            printable(f"saematch: {e if expected else f'{type(e).__name__}: {e}'}")
             + ("" if expected or debug else " (run again with --debug and report this)"),
             file=sys.stderr,
         )
