@@ -20,6 +20,8 @@ from saematch.saes.files import layer_of, load_sae, read_npz, saes_below, save_s
 from saematch.saes.releases import releases
 from saematch.saes.suite import load_suite
 from saematch.saes.toys import random_sae
+from saematch.studies.run import run
+from saematch.studies.scores import load_run
 
 
 def own_code(folder, marker):
@@ -91,8 +93,8 @@ def saelens_in(folder, **metadata):
 
 def within(seconds, command):
     "Output of `saematch ...` in a process of its own, which is killed when it takes longer."
-    run = [sys.executable, "-m", "saematch", *map(str, command)]
-    return subprocess.run(run, capture_output=True, text=True, timeout=seconds)
+    process = [sys.executable, "-m", "saematch", *map(str, command)]
+    return subprocess.run(process, capture_output=True, text=True, timeout=seconds)
 
 
 def test_links_to_their_own_folder_end(tmp_path):
@@ -234,7 +236,7 @@ def test_half_a_surrogate_pair_in_a_configuration_ends_in_a_sentence(tmp_path):
 
 
 def test_a_user_nobody_knows_ends_in_a_sentence():
-    for load in (load_sae, load_suite, load_lm):
+    for load in (load_sae, load_suite, load_lm, load_run, lambda out: run("smollm2-135m-resid", out=out)):
         with pytest.raises(UsageError, match="no home folder is known for ~nosuchuser"):
             load("~nosuchuser/saes")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..ground import UsageError, progress_bar, read_json
+from ..ground import UsageError, progress_bar, read_json, user_path
 from ..matching.compose import compose
 from ..matching.match import Match, match
 from ..matching.names import ALIASES
@@ -158,7 +158,7 @@ def load_matches(
     suite: Suite,
 ) -> Matches:
     "The matches that a run left in its folder. Raises UsageError if there are none, or if the suite is another."
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not (folder / "run.json").is_file():
         raise UsageError(f"{folder} holds no run; make one with saematch run --out {folder}")
     record, found = read_json(folder / "run.json"), {}

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from ..ground import UsageError, atomic, read_json, sweep
+from ..ground import UsageError, atomic, read_json, sweep, user_path
 from ..saes.gauge import gauge_of, judging
 from ..saes.suite import Suite, fingerprint, load_suite
 from .matches import match_all
@@ -72,7 +72,7 @@ def claim(
 
     Raises UsageError if it is a file or another run's, OSError if it cannot be written.
     """
-    out = Path(out).expanduser()
+    out = user_path(out)
     holds_run = (out / "run.json").is_file()
     if out.exists() and not out.is_dir():
         raise UsageError(f"the output folder {out} is a file; choose another with --out")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..ground import UsageError
+from ..ground import UsageError, user_path
 from ..judging.evidence import Score, Sums, decomposition
 from ..judging.routes import Pair
 from ..judging.sums import key as sum_of
@@ -141,7 +141,7 @@ TABLES = ("scores", "latents", "scales")
 
 def load_experiment(folder: str | Path) -> dict:
     "The tables that `experiment` wrote into a run's folder. Raises UsageError if there are none."
-    asked = Path(folder).expanduser()
+    asked = user_path(folder)
     folder = asked / "evidence" if (asked / "evidence").is_dir() else asked
     if not (folder / "facts.json").is_file():
         raise UsageError(f"{folder} holds no complete evaluation; make one with saematch run --evaluate --out {asked}")
@@ -161,7 +161,7 @@ def load_run(
     folder: str | Path,  # of saematch run --evaluate
 ) -> dict:  # mse, agreement, growth, scores, latents, scales: tables; facts
     "The tables that the panels read. Raises UsageError where something is missing."
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not (folder / "summary.json").is_file():
         raise UsageError(
             f"{folder} holds no complete run: summary.json is missing; "
