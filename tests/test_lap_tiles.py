@@ -8,6 +8,7 @@ from saematch.lap.tiles import (
     Stop,
     Meter,
     sweep,
+    matmul_precision,
     Fresh,
     Computed,
     Kept,
@@ -19,6 +20,23 @@ from saematch.lap.tiles import (
 from torch.testing import assert_close
 
 from saematch.lap.metric import METRICS
+
+
+def test_the_precision_holds_until_the_last_thread_has_left():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        seen = []
+        first, second = matmul_precision(False), matmul_precision(False)
+        first.__enter__(), second.__enter__()
+        first.__exit__(None, None, None)
+        seen.append(torch.get_float32_matmul_precision())
+        second.__exit__(None, None, None)
+        seen.append(torch.get_float32_matmul_precision())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest", "medium"]
+    seen
 
 
 def test_kept_and_computed_products_are_the_same():

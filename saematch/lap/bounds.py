@@ -24,7 +24,7 @@ CROWD = 128  # pairs of a row that 8 bits may leave open
 def cheapest_cut(floor: Float[Tensor, " n"], u: Float[Tensor, " n"], rise: Float[Tensor, " m"]) -> Float[Tensor, ""]:
     "The delta for which the rows with floor - delta < u and the columns with rise > delta are fewest."
     safe, rise = (floor - u).sort().values, rise.sort().values
-    cuts = rise[torch.linspace(0, len(rise) - 1, 129, device=rise.device).long()]
+    cuts = rise[torch.linspace(0, len(rise) - 1, 129, dtype=torch.float32, device=rise.device).long()]
     work = torch.searchsorted(safe, cuts) / len(safe) + 1 - torch.searchsorted(rise, cuts, right=True) / len(rise)
     return cuts[work.argmin()]
 
