@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..ground import machine_memory
+from ..ground import machine_memory, progress_bar
 from .certificate import Assignment, check_descriptors, inverted
 from .costs import costs_of
 from .int8 import int8_is_exact
@@ -122,13 +122,11 @@ def attempt(search: Search, s: State, say: Callable[[str], None] = lambda text: 
 
 def solve(X: Tensor, Y: Tensor, metric: str, reject, tol, time_limit, keep, int8, progress: bool) -> Assignment:
     "`assign` for checked input, X the smaller side."
-    from tqdm.auto import tqdm
-
     costs = costs_of(X, Y, metric, keep, int8)
     deadline = time.monotonic() + time_limit if time_limit else math.inf
     search = Search(None if reject is None else reject * costs.layout.unit**2, tol)
     form = "{desc}: {n:.1f} passes over all pairs [{elapsed}]"
-    with tqdm(total=math.inf, disable=not progress, bar_format=form, desc="assign") as bar:
+    with progress_bar(progress=progress, total=math.inf, bar_format=form, desc="assign") as bar:
         s = search.init(replace(costs, meter=Meter(deadline, bar.update)))
         if costs.layout.longest:
             s = attempt(search, s, lambda text: bar.set_description(f"assign, {text}"))
