@@ -52,9 +52,9 @@ def descriptors(case, n, checkout, folder):
     "A file of descriptors X and Y."
     path = Path(folder) / f"{case}-{n}.safetensors"
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(checkout).resolve() / 'benchmarks')!r}); from cases import descriptors; "
-        f"from safetensors.torch import save_file; X, Y = descriptors({case!r}, {n}); "
-        f"save_file(dict(X=X, Y=Y), {str(path)!r})"
+        f"import sys; sys.path.insert(0, {str(Path(checkout).resolve() / 'benchmarks')!r}); "
+        "from cases import descriptors; from safetensors.torch import save_file; "
+        f"X, Y = descriptors({case!r}, {n}); save_file(dict(X=X, Y=Y), {str(path)!r})"
     )
     run(checkout, ["-c", code], folder)
     return path
