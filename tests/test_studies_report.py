@@ -22,9 +22,15 @@ def test_the_sentences_follow_the_tables():
         "walking 3 layers in 40% (chance: 1.00%)."
     ]
     assert "walking 3" not in walked(agree[agree.span == 2])[0] and walked(agree[:0]) == []
+    lost = agree.assign(agreement=[0.5, 0.7, float("nan")])  # nobody arrives after three layers
+    assert walked(lost) == walked(agree[:2]) and "nothing to be compared with" in walked(lost[2:])[0]
     pairs = pd.DataFrame(dict(layer_a=[1, 1, 4], layer_b=[4, 4, 6], cosine=[0.8, 0.5, 0.9]))
     mse = pd.DataFrame(dict(block="all", method=["folded", "unfolded", "vanilla"], relative=[0.6, 0.7, 0.9]))
     said = findings(dict(mse=mse, pairs=pairs, agreement=agree[:0], chance_cosine=0.02))
     assert next_layer(pairs) == {1: 4, 4: 6} and len(said) == 2
     assert "differ by 0.60 of what" in said[0] and "unfolded 0.70, vanilla 0.90" in said[0]
     assert "median cosine of 0.80 (random pairs: 0.02); 66.7%" in said[1]
+    nobody = dict(mse=mse[1:], pairs=pairs.assign(cosine=float("nan")), agreement=agree[:0], chance_cosine=0.02)
+    assert findings(nobody) == [
+        "With these options no latent of adjacent layers is matched, so there are no pairs to judge."
+    ]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
@@ -65,12 +66,14 @@ def figures(
             f"{shown('vanilla')} (vanilla): latents in the order they come; dotted: chance.",
         ),
     )
-    fig, ax = plot.plt.subplots(figsize=(max(6, 1.2 * len(tables["costs"])), 3.8), layout="constrained")
-    plot.plot_distribution(tables["costs"], tables["chance"], ax)
-    out["distribution"] = fig, "Squared distance of each matched pair, adjacent layers, beside random pairs (figure 5)."
-    if len(tables["agreement"]):
+    if costs := {k: v for k, v in tables["costs"].items() if np.isfinite(v).any()}:  # pairs of layers with a match
+        fig, ax = plot.plt.subplots(figsize=(max(6, 1.2 * len(costs)), 3.8), layout="constrained")
+        plot.plot_distribution(costs, tables["chance"], ax)
+        caption = "Squared distance of each matched pair, adjacent layers, beside random pairs (figure 5)."
+        out["distribution"] = fig, caption
+    if len(walks := tables["agreement"].dropna(subset="agreement")):
         fig, ax = plot.plt.subplots(figsize=(6, 3.6), layout="constrained")
-        plot.plot_agreement(tables["agreement"], tables["agreement"].chance.mean(), ax)
+        plot.plot_agreement(walks, walks.chance.mean(), ax)
         out["agreement"] = fig, "How often walking layer by layer arrives where the direct match does."
     return out
 
@@ -98,8 +101,11 @@ def findings(tables: Mapping) -> list:  # sentences
     mse, pairs = tables["mse"], tables["pairs"]
     level = mse[mse.block == "all"].groupby("method").relative.mean()
     own = "chosen" if "chosen" in level else "folded"
-    others = [f"{name} {level[name]:.2f}" for name in ("unfolded", "greedy", "cosine", "vanilla") if name in level]
     near = pairs[[a == b for a, b in zip(pairs.layer_b, pairs.layer_a.map(next_layer(pairs)))]]
+    near = near[near.cosine.notna()]
+    if not len(near):
+        return ["With these options no latent of adjacent layers is matched, so there are no pairs to judge."]
+    others = [f"{name} {level[name]:.2f}" for name in ("unfolded", "greedy", "cosine", "vanilla") if name in level]
     said = [
         f"Matched pairs of adjacent layers differ by {level[own]:.2f} of what random pairs differ by "
         f"(1 is chance; {', '.join(others)}).",
@@ -113,6 +119,9 @@ def walked(agree: pd.DataFrame) -> list:  # sentences
     "What the table of agreement says; nothing if there are no longer spans."
     if not len(agree):
         return []
+    agree = agree.dropna(subset="agreement")
+    if not len(agree):
+        return ["No latent is matched both directly and step by step, so walks have nothing to be compared with."]
     first, last = agree.span.min(), agree.span.max()
     at = lambda span: agree[agree.span == span].agreement.mean()
     further = f", walking {last} layers in {at(last):.0%}" if first != last else ""
@@ -131,9 +140,10 @@ UNITS = dict(
 
 def html_tables(tables: Mapping) -> dict:  # name -> HTML
     "The tables of the page: errors by method and block, lineages, the suite."
-    table = lambda frame: frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}")
+    table = lambda frame: frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep="–")
     mse = tables["mse"][tables["mse"].block.isin(["all", *BLOCKS])]
-    wide = mse.pivot_table(index="method", columns="block", values="relative", sort=False)[["all", *BLOCKS]]
+    wide = mse.pivot_table(index="method", columns="block", values="relative", sort=False)
+    wide = wide.reindex(columns=["all", *BLOCKS])  # a block that is constant in both layers has no error to divide by
     wide = wide.sort_values("all").reset_index().rename_axis(columns=None)
     return dict(mse=table(wide), lineages=table(tables["lineages"]), suite=table(tables["suite"].reset_index()))
 
