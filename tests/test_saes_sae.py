@@ -21,6 +21,8 @@ def random_sae(*size, **settings):
     "A toy of saes/02_toys as an SAE of this notebook."
     toy = toys.random_sae(*size, **settings)
     return SAE(**toy.parameters(), **toy.settings(), info=toy.info)
+
+
 sae = random_sae()
 x = 2 * torch.randn(100, sae.d_model, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
 

@@ -84,7 +84,7 @@ def fold(
     known = dict(threshold=torch.where(bad, sae.threshold, one)) if exactly else {}  # exactly 1, not t * (1 / t)
     return rescale(sae, torch.where(bad, one, 1 / unit), **known)
 
-
+# %% ../../nbs/saes/06_gauge.ipynb #02f5c7dc
 def no_unit(
     sae: SAE,
     by: str | Float[Tensor, " d_sae"],

@@ -57,22 +57,26 @@ class SAE:
         self.__dict__.update(frozen(self.parameters()))
         object.__setattr__(self, "checked", check_numbers(self.parameters()))
 
-    def parameters(self) -> dict[str, Tensor]:  # W_enc first
-        "The five tensors by name, and `W_skip` if there is one."
-        names = [f.name for f in fields(self)[:5]] + ["W_skip"] * (self.W_skip is not None)
-        return {name: getattr(self, name) for name in names}
-
-    def settings(self) -> dict:  # what beside the tensors decides what the SAE computes
-        "apply_b_dec_to_input, activation, k, normalize, transcoder."
-        names = ("apply_b_dec_to_input", "activation", "k", "normalize", "transcoder")
-        return {name: getattr(self, name) for name in names}
-
     d_model = property(lambda self: self.W_enc.shape[0], doc="width of the hidden state it reads")
     d_out = property(lambda self: self.W_dec.shape[1], doc="width of the hidden state it writes")
     d_sae = property(lambda self: self.W_enc.shape[1], doc="number of latents")
     dtype = property(lambda self: self.W_enc.dtype)
     device = property(lambda self: self.W_enc.device)
     layer = property(lambda self: self.info.get("layer"), doc="layer of the hook, or None if unknown")
+
+# %% ../../nbs/saes/01_sae.ipynb #408e945a
+@patch
+def parameters(self: SAE) -> dict[str, Tensor]:  # W_enc first
+    "The five tensors by name, and `W_skip` if there is one."
+    names = [f.name for f in fields(self)[:5]] + ["W_skip"] * (self.W_skip is not None)
+    return {name: getattr(self, name) for name in names}
+
+
+@patch
+def settings(self: SAE) -> dict:  # what beside the tensors decides what the SAE computes
+    "apply_b_dec_to_input, activation, k, normalize, transcoder."
+    names = ("apply_b_dec_to_input", "activation", "k", "normalize", "transcoder")
+    return {name: getattr(self, name) for name in names}
 
 # %% ../../nbs/saes/01_sae.ipynb #9c28d849
 def check_settings(sae: SAE):
@@ -219,7 +223,7 @@ def reconstruct(self: SAE, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, 
     x_hat = self.decode(self.encode(x), like=x)
     return x_hat if self.W_skip is None else x_hat + x @ self.W_skip.T
 
-# %% ../../nbs/saes/01_sae.ipynb #99285aae
+
 @patch
 def to(self: SAE, *args, **kwargs) -> SAE:
     "A copy with every parameter moved: the arguments of `torch.Tensor.to`."
@@ -234,7 +238,7 @@ def __repr__(self: SAE):
     kind, dtype = "" if kind == "jumprelu" else f"{kind}, ", str(self.dtype).removeprefix("torch.")
     return f"SAE(d_model={width}, d_sae={self.d_sae}{where}, {kind}{dtype})"
 
-# %% ../../nbs/saes/01_sae.ipynb #fb60d6b6
+
 @patch
 def _repr_markdown_(self: SAE):
     "The first thing one asks of an SAE, as a table."
@@ -266,7 +270,7 @@ def permute(
     came_from = index.argsort()  # gathering by the inverse is scattering by the index
     return replace(sae, **{k: getattr(sae, k).index_select(axis, came_from) for k, (axis, _) in LATENT.items()})
 
-# %% ../../nbs/saes/01_sae.ipynb #a5d4c7e1
+
 @patch
 def permute(self: SAE, index: Int64[Tensor, " d_sae"]) -> SAE:
     "Latent i becomes latent index[i]: see `saematch.permute`."
@@ -328,7 +332,7 @@ def with_parameters(
     twin.__dict__["checked"] = check_numbers(twin.parameters(), bounds)
     return twin
 
-# %% ../../nbs/saes/01_sae.ipynb #3a6b807c
+
 @patch
 def rescale(self: SAE, scale: Float[Tensor, " d_sae"] | float) -> SAE:
     "Activation i is multiplied by scale[i]: see `saematch.rescale`."
