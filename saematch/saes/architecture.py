@@ -33,7 +33,7 @@ def standard(t: Mapping, cfg: Mapping) -> dict:
 
 
 def jumprelu(t: Mapping, cfg: Mapping) -> dict:
-    "Below 0 the ReLU that SAELens applies first decides (sae_lens/saes/jumprelu_sae.py)."
+    "Negative thresholds become 0: SAELens applies a ReLU as well (sae_lens/saes/jumprelu_sae.py)."
     return dict(threshold=t["threshold"].clamp(min=0))
 
 
@@ -83,10 +83,10 @@ class Architecture(NamedTuple):
 
     needs: str  # names of tensors
     read: Callable  # (tensors, configuration) -> parameters and settings of an SAE that differ from the tensors
-    unit: str  # what plays the threshold's part
+    unit: str  # what takes the place of the threshold
     rule: str = "jumprelu"
     transcoder: bool = False
-    ignores: str = ""  # beginnings of names of tensors that play no part
+    ignores: str = ""  # how the names of tensors that play no part begin
 
 
 FIVE, FOUR, ONE_FOR_ALL = "W_enc b_enc W_dec b_dec threshold", "W_enc b_enc W_dec b_dec", "one number for all latents"
