@@ -97,7 +97,7 @@ def match(
 
     See `descriptors` for the costs, `assign` for the exact method.
 
-    "exact" proves that no other match is cheaper (`match(...).proof`); "dense", "greedy" and "mutual" need n x m
+    "exact" proves that no other match is cheaper (`match(...).proof`); "dense" needs n x m
     numbers of 8 bytes. A latent of an abstopk SAE and its negative are one latent: the distance is to the nearer of
     the two. SAELens objects are read by `as_pair`; TypeError for anything else that is no SAE. Raises UsageError for a
     device that is not there, ValueError for whatever `descriptors` and `assign` refuse.
