@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ..ground import UsageError
 from ..lap.assign import assign
 from ..lap.metric import METRICS as COSTS
 from ..lap.metric import cost_matrix, product_tiles
@@ -172,7 +173,9 @@ def identity(n: int, m: int, seed: int = 0) -> Int64[Tensor, " n"]:
 
 
 def random(n: int, m: int, seed: int = 0) -> Int64[Tensor, " n"]:
-    "A random one-to-one assignment of the smaller side."
+    "A random one-to-one assignment of the smaller side. Raises UsageError for a seed that is no 64-bit number."
+    if not -(2**63) <= seed < 2**64:
+        raise UsageError(f"the seed must be a whole number from -2^63 to 2^64 - 1, not {seed}")
     g, index = torch.Generator().manual_seed(seed), torch.full((n,), -1)
     rows = torch.randperm(n, generator=g)[: min(n, m)]
     index[rows] = torch.randperm(m, generator=g)[: min(n, m)]
@@ -190,7 +193,10 @@ def baseline(
     unsigned: bool = False,  # distance to the nearer of y and -y
     seed: int = 0,  # of "random"
 ) -> Int64[Tensor, " n"]:
-    "The index that a simpler method finds for these rows. Only `dense` makes all costs; MemoryError if they do not fit."
+    """The index that a simpler method finds for these rows.
+
+    Only `dense` makes all costs: MemoryError if they do not fit. Raises UsageError for a seed out of range.
+    """
     if method in BLIND:
         return BLIND[method](len(X), len(Y), seed)
     return METHODS[method]((cost_matrix if method == "dense" else cost_rows)(X, Y, unsigned=unsigned))
