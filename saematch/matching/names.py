@@ -82,7 +82,7 @@ _BESIDE = (
          groups=("blind",), change=dict(method="identity"), file="vanilla"),
     Name("random", "random", "a random permutation: chance", "0.3", ":",
          groups=("blind",), change=dict(method="random")),
-    Name("strangers", "matched strangers", "the same match, to an SAE that has only its common directions in common with A",
+    Name("strangers", "matched strangers", "the same method, where there is nothing to find but directions in common",
          "black", "-.", groups=("null",)),
     Name("correlation", "matched by activations", "largest correlation of activations on text", _pink,
          groups=("data",)),
