@@ -146,3 +146,46 @@ def test_strangers_are_matched_once_and_kept(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in files} == kept
     level = pd.DataFrame(first["mse"]).query("block == 'all'").groupby("method").relative.mean()
     assert level.folded < level.strangers < level.random == 1
+
+
+def test_texts_are_one_by_their_place_and_never_all(tmp_path, monkeypatch):
+    from saematch.studies.options import Trial
+    from saematch.studies.trial import check_trial
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "txt").mkdir()
+    for name in ("txt/a.txt", "all"):
+        (tmp_path / name).write_text("words")
+    for twice in (("txt/a.txt", "./txt/a.txt"), ("txt/a.txt", str(tmp_path / "txt" / "a.txt")), ("all", "./all")):
+        with pytest.raises(UsageError, match="named twice"):
+            check_trial(Trial(text=twice))
+    with pytest.raises(UsageError, match="name the text by its path, as ./all"):
+        check_trial(Trial(text=("all", "txt/a.txt")))
+    check_trial(Trial(text=("./all", "txt/a.txt", "prose")))
+
+
+def test_a_text_with_dollars_in_its_name_is_drawn(tmp_path):
+    from saematch.studies.panels import png
+    from saematch.studies.text_figures import figure_10
+
+    rows = [
+        (s, 1, 2, route, metric, 0.5, 0.4, 0.6)
+        for s in ("a$b", "c$\\frac$", "all")
+        for route in ("match", "layer drop", "random")
+        for metric in ("delta loss", "explained variance")
+    ]
+    columns = "source layer_a layer_b route metric value low high".split()
+    assert png(figure_10(dict(scores=pd.DataFrame(rows, columns=columns), layers=[1, 2])).fig)
+
+
+def test_a_folder_named_like_the_embedded_suite_is_read_by_every_command(tmp_path, monkeypatch, capsys):
+    from saematch.studies.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "smollm2-135m-resid", layers=(1, 2))
+    with pytest.warns(UserWarning, match="not the embedded suite of the same name"):
+        assert main(["info", "smollm2-135m-resid"]) == 0
+    assert "layers=[1, 2]" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="not the embedded suite of the same name"):
+        assert main(["run", "--suite", "smollm2-135m-resid", "--jobs", "1"]) == 0
+    assert json.loads((tmp_path / "saematch-out" / "run.json").read_text())["layers"] == [1, 2]
