@@ -26,7 +26,7 @@ from .scores import TABLES, facts, latent_table, scale_table, score_table
 
 # %% ../../nbs/studies/09_trial.ipynb #tr000002
 def place_of(
-    text,  # a name in TEXTS, a path, a Hugging Face dataset, or strings
+    text: str | list[str],  # a name in TEXTS, a path, a Hugging Face dataset, or strings
 ) -> str:
     "What a text is, however it is spelled: txt/a and ./txt/a are one file."
     there = isinstance(text, str) and text not in TEXTS and user_path(text).exists()
