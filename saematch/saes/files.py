@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['NoSAE', 'read_npz', 'layer_number', 'layer_of', 'config_info', 'embedded_suites', 'source_name',
            'load_saelens_folder', 'load_gemma_scope', 'saelens_releases', 'load_release', 'load_crosscoder', 'save_sae',
-           'load_saematch', 'by_layer', 'saes_below', 'load_local', 'embedded_folder', 'a_folder_first', 'load_sae']
+           'load_saematch', 'by_layer', 'saes_below', 'load_local', 'embedded_folder', 'load_sae']
 
 # %% ../../nbs/saes/04_files.ipynb #cde6fab1
 import json
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -290,18 +289,6 @@ def embedded_folder(suite: str, sae: str) -> Path:
         raise unknown(f"layer of {suite}", sae if layer is None else layer, folders)
     return folders[layer]
 
-
-def a_folder_first(source: str | Path) -> bool:
-    "Whether a folder here has the name of the embedded suite that is asked for: it is read, and a warning says so."
-    name = str(source).partition("/")[0]
-    if here := name in embedded_suites() and Path(name).is_dir():
-        warnings.warn(
-            f"the folder {Path(name).resolve()} is read, not the embedded suite of the same name; "
-            "rename the folder, or work in another one, to have the suite",
-            stacklevel=3,
-        )
-    return here
-
 # %% ../../nbs/saes/04_files.ipynb #6d37b5ee
 def load_sae(
     source: str | Path,  # folder, params.npz, .safetensors, "suite/layer_14", "release/sae_id", or a release
@@ -320,7 +307,7 @@ def load_sae(
     if sae_id is not None:
         return load_release(str(source), sae_id, **kw)
     name, _, rest = str(source).partition("/")
-    if not a_folder_first(source) and not path.exists() and name in embedded_suites() and rest:
+    if not path.exists() and name in embedded_suites() and rest:
         path = embedded_folder(name, rest)
     if path.is_dir() or path.is_file():
         return load_local(path, **kw)
