@@ -1,0 +1,39 @@
+"How many examples the fuzz targets try, and what they share."
+
+import os
+from contextlib import contextmanager
+
+from hypothesis import HealthCheck, event, settings
+
+LONG = int(os.environ.get("SAEMATCH_FUZZ", 0))  # examples of each target at length; 0: few, the same every time
+
+
+def tried(few, cost=1):
+    "Settings of a target: a few examples, always the same, or SAEMATCH_FUZZ / cost of them, from --hypothesis-seed."
+    return settings(
+        max_examples=max(1, LONG // cost) if LONG else few,
+        derandomize=not LONG,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class Refused(Exception):
+    "The package has refused its input in a sentence."
+
+
+@contextmanager
+def sentences(place):
+    """What comes out of reading `place` may be an error that names it, and nothing else.
+
+    An error of the documented kinds is turned into `Refused`; any other error, and one that does not say which file
+    is meant, goes through.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError) as e:
+        if str(place) not in str(e):
+            raise
+        event("refused")
+        raise Refused from e
