@@ -118,6 +118,13 @@ def test_a_crosscoder_is_a_family_of_layers():
     assert family[5].layer == 5 and (presence(family)[:20, 0] == 1).all() and (presence(family)[20:] < 1).all()
     clt = crosscoder({**t, "W_enc": t["W_enc"][0]}, [4, 5, 6])
     assert (clt[5].W_enc == 0).all() and (clt[4].W_enc != 0).all()
+    for layers in (3, [4, 4, 5], [[4], 5, 6], []):
+        with expect_fail(ValueError, "layers are a list of different numbers"):
+            crosscoder(t, layers)
+    with expect_fail(ValueError, "for 3 layers W_dec must be [d_sae, 3, d_model]"):
+        crosscoder({**t, "W_enc": t["W_enc"][0, 0]}, [4, 5, 6])
+    with expect_fail(ValueError, "c.safetensors: b_enc must have shape [60]"):
+        crosscoder({**t, "b_enc": t["b_enc"][:1]}, [4, 5, 6], "c.safetensors")
     with expect_fail(ValueError, "for 2 layers W_dec must be [d_sae, 2, d_model]"):
         crosscoder(t, [4, 5])
     with expect_fail(ValueError, "missing b_dec"):

@@ -13,6 +13,7 @@ from saematch.saes.files import (
 import json
 import pickle
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,11 @@ def test_every_local_layout_round_trips():
             )
         )
         np.savez(folder / "params.npz", **{k: p.numpy() for k, p in a.parameters().items()})
+        zero = torch.zeros(12, dtype=torch.float64)
+        save_sae(replace(a, b_enc=zero, threshold=zero), folder / "shared.safetensors")  # two tensors, one memory
+        shared = load_sae(folder / "shared.safetensors", dtype=torch.float64)
         loaded = {name: load_sae(folder / name, dtype=torch.float64) for name in ("own.safetensors", "", "params.npz")}
+    assert torch.equal(shared.threshold, zero) and torch.equal(shared.W_dec, a.W_dec)
     for name, b in loaded.items():
         assert all(torch.equal(p, b.parameters()[k]) for k, p in a.parameters().items()), name
         assert b.apply_b_dec_to_input is (name != "params.npz"), "Gemma Scope does not subtract b_dec"
@@ -90,6 +95,12 @@ def test_damaged_and_foreign_files_are_refused():
             load_sae(folder / "evil.safetensors")
         with expect_fail(ValueError, "cannot be read as arrays"):
             load_sae(folder / "cut.npz")
+        tensors = {k: p.contiguous() for k, p in a.parameters().items()}
+        for name, text in (("settings", '{"info": 1}'), ("settings", '{"k": "3"}'), ("apply_b_dec_to_input", "tsue")):
+            header = {"format": "saematch.sae/1", name: text}
+            (folder / "odd.safetensors").write_bytes(safetensors_bytes(tensors, header))
+            with expect_fail(ValueError, "odd.safetensors: its header has settings that no SAE has"):
+                load_sae(folder / "odd.safetensors")
         np.savez(folder / "objects.npz", W_enc=np.array([{}], dtype=object))
         with expect_fail(ValueError, "pickled objects, which are refused"):
             load_sae(folder / "objects.npz")

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['FIVE', 'FOUR', 'ONE_FOR_ALL', 'ARCHITECTURES', 'gated', 'standard', 'jumprelu', 'unit_decoder', 'topk', 'batchtopk',
            'matching_pursuit', 'temporal', 'Architecture', 'modern', 'check_config', 'from_tensors', 'read_parameters',
-           'finetuned', 'made', 'found', 'check_names', 'crosscoder', 'presence']
+           'finetuned', 'made', 'found', 'check_names', 'layers_written', 'crosscoder', 'presence']
 
 # %% ../../nbs/saes/03_architecture.ipynb #4f91863c
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import NamedTuple
 
 import torch
@@ -118,6 +119,8 @@ def modern(cfg: Mapping) -> dict:
         raise ValueError(f"architecture {cfg['architecture']!r} is not supported, only {', '.join(ARCHITECTURES)}")
     activation = cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu"
     kwargs = cfg.get("activation_fn_kwargs") or {}
+    if not isinstance(kwargs, Mapping):
+        raise ValueError(f"activation_fn_kwargs must be an object, it is a {type(kwargs).__name__}")
     if activation == "topk" and cfg["architecture"] in ("standard", "topk"):
         cfg.update(architecture="topk", k=cfg.get("k") or kwargs.get("k"))
     elif activation != "relu" and not (activation == "topk" and "topk" in cfg["architecture"]):
@@ -244,6 +247,19 @@ def check_names(tensors: Mapping, architecture: str, source: str):
         )
 
 # %% ../../nbs/saes/03_architecture.ipynb #c6034446
+def layers_written(layers: list[int], source: str) -> list[int]:
+    "The layers as whole numbers. Raises ValueError unless they are some, and different."
+    try:
+        found = [index(l) for l in layers]
+    except TypeError:  # no list, or not of whole numbers
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise ValueError(
+            f"{source}: layers are a list of different numbers, one for each layer written, not {layers!r}"
+        )
+    return found
+
+
 def crosscoder(
     tensors: Mapping[str, Tensor],  # W_enc, b_enc, W_dec, b_dec
     layers: list[int],  # the layers written, as many as W_dec has
@@ -257,25 +273,25 @@ def crosscoder(
     W_enc is [layers, d_model, d_sae], or [d_model, d_sae] if one layer is read; W_dec [d_sae, layers, d_model];
     b_enc [d_sae]; b_dec [layers, d_model]. Raises ValueError for missing tensors and shapes that do not fit.
     """
-    if isinstance(layers, int) or len(set(layers)) < len(layers):
-        raise ValueError(
-            f"{source}: layers are a list of different numbers, one for each layer written, not {layers!r}"
-        )
+    layers = layers_written(layers, source)
     if missing := [k for k in ("W_enc", "b_enc", "W_dec", "b_dec") if k not in tensors]:
         raise ValueError(f"{source}: missing {', '.join(missing)} (found: {found(tensors)})")
     t = {k: p.to(device, dtype) for k, p in tensors.items() if k in ("W_enc", "b_enc", "W_dec", "b_dec")}
     n, L = t["b_enc"].numel(), len(layers)
     W_enc, W_dec, b_dec = t["W_enc"], t["W_dec"], t["b_dec"]
-    if W_enc.dim() != 3:  # the others read nothing
+    if W_enc.dim() == 2:  # the others read nothing
         W_enc = torch.cat([W_enc[None], W_enc.new_zeros(L - 1, *W_enc.shape)])
-    if W_dec.dim() != 3 or W_dec.shape[1] != L or len(W_enc) != L or tuple(b_dec.shape) != (L, W_dec.shape[2]):
+    dims = W_enc.dim(), W_dec.dim(), t["b_enc"].dim()
+    if dims != (3, 3, 1) or W_dec.shape[1] != L or len(W_enc) != L or tuple(b_dec.shape) != (L, W_dec.shape[2]):
         raise ValueError(
             f"{source}: for {L} layers W_dec must be [d_sae, {L}, d_model], W_enc [{L}, d_model, d_sae] "
             f"and b_dec [{L}, d_model]; found {found(tensors)}"
         )
     info = dict(architecture="crosscoder", source=source)
-    of_layer = lambda i: (W_enc[i], t["b_enc"], W_dec[:, i].contiguous(), b_dec[i], t["b_enc"].new_zeros(n))
-    return {l: SAE(*of_layer(i), info=dict(info, layer=l), activation="other") for i, l in enumerate(layers)}
+    shared = dict(b_enc=t["b_enc"], threshold=t["b_enc"].new_zeros(n))
+    of_layer = lambda i: dict(W_enc=W_enc[i], W_dec=W_dec[:, i].contiguous(), b_dec=b_dec[i], **shared)
+    sae = lambda i, l: made(source, **of_layer(i), info=dict(info, layer=l), activation="other")
+    return {l: sae(i, l) for i, l in enumerate(layers)}
 
 # %% ../../nbs/saes/03_architecture.ipynb #d906361b
 def presence(family: Mapping[int, SAE]) -> Float[Tensor, "d_sae layers"]:  # rows sum to 1

@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from harness import Refused, sentences, tried
@@ -13,12 +12,10 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
 
-from saematch import load_sae, load_suite, match, planted, random_sae, save_sae
-from saematch.matching.match import Match
+from saematch import load_sae, load_suite, random_sae, save_sae
 from saematch.saes.architecture import ARCHITECTURES
 from saematch.saes.files import load_crosscoder
 from saematch.saes.suite import fingerprint
-from saematch.studies.passes import load_chunk
 
 D, N = 4, 6  # dimensions and latents of the toys
 SHAPES = dict(W_enc=[D, N], b_enc=[N], W_dec=[N, D], b_dec=[D], threshold=[N], W_skip=[D, D], topk_threshold=[])
@@ -78,12 +75,6 @@ def gemma_scope(folder):
     return folder / "params.npz", load_sae
 
 
-def match_file(folder):
-    a = random_sae(D, N)
-    match(a, planted(a, seed=1).sae, dead="keep").save(folder / "m.safetensors")
-    return folder / "m.safetensors", Match.load
-
-
 SAES = dict(sae=sae_file, saelens=saelens_weights, cfg=saelens_config, npz=gemma_scope)
 
 
@@ -96,28 +87,30 @@ def flipped(data, at, mask):
 PLACES = dict(at=st.floats(0, 1, exclude_max=True), mask=st.integers(1, 255))
 
 
-@pytest.mark.parametrize("kind", SAES)
-def test_a_flipped_byte_of_an_sae(kind, tmp_path):
+@pytest.fixture(scope="module", params=SAES)
+def stored(request, tmp_path_factory):
+    "(folder, file, how to read it, its bytes, what it holds) of each kind of SAE."
+    folder = tmp_path_factory.mktemp("flips")
+    path, read = SAES[request.param](folder)
+    return folder, path, read, path.read_bytes(), read(path)
+
+
+@tried(60)
+@given(**PLACES)
+def test_a_flipped_byte_of_an_sae(stored, at, mask):
     "Weights carry no checksum: a flip may make another SAE, never a crash. It is then told apart by its fingerprint."
-    path, read = SAES[kind](tmp_path)
-    data, before = path.read_bytes(), read(path)
-
-    @tried(60)
-    @given(**PLACES)
-    def flip(at, mask):
-        path.write_bytes(flipped(data, at, mask))
-        try:
-            with sentences(tmp_path):
-                sae = read(path)
-        except Refused:
-            return
-        same = all(torch.equal(p, sae.parameters().get(k)) for k, p in before.parameters().items()) and (
-            sae.settings() == before.settings()
-        )
-        event("as it was" if same else "another SAE")
-        assert (sound(sae, tmp_path) == fingerprint(before)) == same
-
-    flip()
+    folder, path, read, data, before = stored
+    path.write_bytes(flipped(data, at, mask))
+    try:
+        with sentences(folder):
+            sae = read(path)
+    except Refused:
+        return
+    same = sae.settings() == before.settings() and all(
+        torch.equal(p, sae.parameters().get(k)) for k, p in before.parameters().items()
+    )
+    event("as it was" if same else "another SAE")
+    assert (sound(sae, folder) == fingerprint(before)) == same
 
 
 ODD = st.recursive(
