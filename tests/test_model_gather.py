@@ -84,14 +84,11 @@ def test_a_text_without_positions_is_refused():
 
 
 def test_token_counts_stay_within_bounds():
-    from unittest.mock import patch
-
     draw, exact = np.random.default_rng(0), np.zeros((3, 500), dtype=np.int64)
-    with patch("saematch.model.gather.PAIRS", 64):
-        counts = TokenCounts(3, 500)
-        for _ in range(20):
-            latent, token = draw.integers(0, 3, 4000), (500 * draw.random(4000) ** 6).astype(int)
-            np.add.at(exact, (latent, token), 1), counts.add(latent, token), counts.flush()
+    counts = TokenCounts(3, 500, pairs=64)
+    for _ in range(20):
+        latent, token = draw.integers(0, 3, 4000), (500 * draw.random(4000) ** 6).astype(int)
+        np.add.at(exact, (latent, token), 1), counts.add(latent, token), counts.flush()
     assert len(counts.key) <= 64 * 3 and counts.lost.max() > 0
     latent, token = np.divmod(counts.key, 500)
     missed = exact[latent, token] - counts.times

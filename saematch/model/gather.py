@@ -84,7 +84,8 @@ PAIRS = 1024  # (latent, token) pairs that are counted for each latent, on avera
 class TokenCounts:
     "How often each latent was active on each token."
 
-    def __init__(self, d_sae: int, vocabulary: int):
+    def __init__(self, d_sae: int, vocabulary: int, pairs: int = PAIRS):
+        self.pairs = pairs  # for each latent, on average
         self.size, self.lost = (d_sae, vocabulary), np.zeros(d_sae, dtype=np.int64)
         self.key, self.times, self.pending = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), []
 
@@ -99,15 +100,15 @@ class TokenCounts:
         keys, times = zip((self.key, self.times), *self.pending)
         self.key, at = np.unique(np.concatenate(keys), return_inverse=True)
         self.times, self.pending = np.bincount(at, np.concatenate(times), len(self.key)).astype(np.int64), []
-        if len(self.key) > PAIRS * self.size[0]:
+        if len(self.key) > self.pairs * self.size[0]:
             latent = self.key // self.size[1]
             order = np.lexsort((-self.times, latent))
             rank = np.arange(len(order)) - np.searchsorted(latent, latent)
-            dropped = order[rank >= PAIRS // 2]
+            dropped = order[rank >= self.pairs // 2]
             lost = np.zeros_like(self.lost)
             np.maximum.at(lost, latent[dropped], self.times[dropped])
             self.lost += lost
-            stay = np.sort(order[rank < PAIRS // 2])
+            stay = np.sort(order[rank < self.pairs // 2])
             self.key, self.times = self.key[stay], self.times[stay]
 
 # %% ../../nbs/model/07_gather.ipynb #ga07co07

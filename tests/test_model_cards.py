@@ -1,0 +1,118 @@
+# Written from nbs/model/08_cards.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.model.cards import (
+    make_cards,
+    cards,
+    card,
+)
+
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastcore.test import expect_fail
+
+from saematch.ground import UnknownName, UsageError
+from saematch.model.activations import hidden_states, norm_limits
+from saematch.model.card import card_by_hand
+from saematch.model.gather import within
+from saematch.model.lm import load_lm
+from saematch.model.text import tokenize
+from saematch.model.toys import random_lm
+from saematch.saes.suite import Suite
+from saematch.saes.toys import random_sae
+
+LM = load_lm(random_lm(tempfile.mkdtemp(), initializer_range=0.5), "cpu", torch.float64)
+SAID = [" ".join(f"w{(7 * d + k * k) % 60}" for k in range(20 + d)) for d in range(12)]
+TOKENS = tokenize(LM, SAID)
+
+
+def toy(layer, seed=3):
+    "An SAE of 24 latents that are active on a few tokens."
+    dense = random_sae(16, 24, seed=seed)
+    return replace(dense, threshold=12 * dense.threshold, info=dict(layer=layer))
+
+
+class Toys(dict):
+    "A suite in memory."
+
+    name, layers = "toys", [1, 2]
+
+
+SUITE = Toys({1: toy(1), 2: toy(2, 4)})
+
+
+def test_files_say_what_the_definition_says():
+    folder = make_cards(SUITE, LM, TOKENS, tempfile.mkdtemp(), share=3, progress=False)
+    limits = norm_limits(LM, TOKENS[torch.arange(0, 12, 4)], SUITE)
+    states = hidden_states(LM, TOKENS, SUITE)
+    keep = within(states, limits) & TOKENS.counted
+    for latent in range(24):
+        file, hand = card(SUITE, 2, latent, folder), card_by_hand(SUITE[2], latent, TOKENS, states[2], keep, LM, "toys")
+        for name in ("suite", "layer", "latent", "weights", "seen", "active", "dead", "duplicate_of", "url"):
+            assert getattr(file, name) == getattr(hand, name), name
+        for name in ("mean", "largest", "threshold"):
+            assert np.isclose(getattr(file, name), getattr(hand, name)), name
+        assert np.allclose(file.histogram[0], hand.histogram[0]) and (file.histogram[1] == hand.histogram[1]).all()
+        for a, b in zip(file.contexts, hand.contexts, strict=True):
+            assert (a.tokens, a.document, a.position, a.peak, a.quantile) == (
+                b.tokens,
+                b.document,
+                b.position,
+                b.peak,
+                b.quantile,
+            )
+            assert np.allclose(a.activations, b.activations, rtol=1e-6)
+        assert file.tokens == hand.tokens
+        for name in ("promoted", "suppressed", "neighbours"):
+            for (a, x), (b, y) in zip(getattr(file, name), getattr(hand, name), strict=True):
+                assert a == b and np.isclose(x, y, rtol=1e-5)
+    file
+
+
+def test_the_shared_documents_hold_every_activation():
+    folder = make_cards(SUITE, LM, TOKENS, tempfile.mkdtemp(), share=3, progress=False)
+    found = cards(SUITE, 1, folder)
+    states, shared = hidden_states(LM, TOKENS, [1])[1], found.header["shared"]
+    for latent in (0, 7, 23):
+        f = SUITE[1].encode(states)[..., latent]
+        for r in found.row(latent)["shared"]:
+            assert r["document"] in shared and np.isclose(r["value"], f[r["document"], r["position"]])
+        limits = norm_limits(LM, TOKENS[torch.arange(0, 12, 4)], SUITE)
+        keep = within(hidden_states(LM, TOKENS, SUITE), limits) & TOKENS.counted
+        assert len(found.row(latent)["shared"]) == int((f * keep)[shared].count_nonzero())
+    shared
+
+
+def test_what_is_not_there_is_named():
+    folder = make_cards(SUITE, LM, TOKENS, tempfile.mkdtemp(), share=3, progress=False)
+    with expect_fail(UnknownName, "its latents are 0 to 23"):
+        card(SUITE, 2, 24, folder)
+    with expect_fail(UsageError, "make them with: saematch cards toys"):
+        card(SUITE, 2, 0, tempfile.mkdtemp())
+    with expect_fail(UsageError, "there are cards of"):
+        card(SUITE, 3, 0, folder)
+    with expect_fail(UsageError, "made from other weights"):
+        card(Toys({2: toy(2, 9)}), 2, 0, folder)
+    (folder / "layer_2.parquet").write_bytes(b"PAR1 no")
+    with expect_fail(ValueError, "make them again"):
+        card(SUITE, 2, 0, folder)
+
+
+def test_latents_are_found_by_their_tokens():
+    folder = make_cards(SUITE, LM, TOKENS, tempfile.mkdtemp(), share=3, progress=False)
+    found = cards(SUITE, 2, folder)
+    latent = max(found, key=lambda i: found[i].active)
+    token = found[latent].tokens[0]
+    table = found.find(token.token, count=24)
+    assert np.isclose(table.set_index("latent").score[latent], token.share) and table.score.is_monotonic_decreasing
+    assert len(found.find("nonsense")) == 0
+    with expect_fail(UsageError, "nothing to find"):
+        found.find(" ")
+    table.head(3)
