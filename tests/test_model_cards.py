@@ -1,4 +1,4 @@
-# Written from nbs/model/08_cards.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/model/09_cards.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch
