@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,10 @@ from ..saes.files import embedded_suites
 from ..saes.sae import SAE
 from ..saes.suite import Suite, fingerprint, load_suite
 
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+    from transformer_lens.model_bridge import TransformerBridge
+
 # %% ../../nbs/model/09_cards.ipynb #cf08co08
 def cards_folder(suite: Suite | str | Path) -> Path:
     "Where the cards of a suite lie: in its own folder, or for a release in the user's cache."
@@ -39,7 +44,7 @@ def cards_folder(suite: Suite | str | Path) -> Path:
     return folder / "cards" if folder.is_dir() else cache_folder() / "cards" / name.replace("/", "--")
 
 
-def write_texts(folder: Path, lm, tokens: Tokens) -> None:
+def write_texts(folder: Path, lm: "HookedTransformer | TransformerBridge", tokens: Tokens) -> None:
     "The documents that cards quote, and what each token reads."
     texts = [row[:n].tolist() for row, n in zip(tokens.ids, tokens.lengths)]
     write_parquet(pa.table(dict(ids=pa.array(texts, pa.list_(pa.int32())))), folder / "texts.parquet", {}, 64)
@@ -48,7 +53,14 @@ def write_texts(folder: Path, lm, tokens: Tokens) -> None:
     write_parquet(pa.table(dict(text=words)), folder / "words.parquet", {}, 2**16)
 
 
-def write_cards(folder: str | Path, suite: Mapping, lm, tokens: Tokens, found: Gather, bits: int | None = None) -> None:
+def write_cards(
+    folder: str | Path,
+    suite: Mapping,
+    lm: "HookedTransformer | TransformerBridge",
+    tokens: Tokens,
+    found: Gather,
+    bits: int | None = None,
+) -> None:
     "Write what has been gathered as a folder of cards."
     write_texts(folder := Path(folder), lm, tokens)
     shared = found.shared.tolist()
@@ -61,7 +73,7 @@ def write_cards(folder: str | Path, suite: Mapping, lm, tokens: Tokens, found: G
 # %% ../../nbs/model/09_cards.ipynb #cf08co09
 def make_cards(
     suite: Mapping,  # of SAEs by layer, with a name
-    lm,
+    lm: "HookedTransformer | TransformerBridge",
     tokens: Tokens,
     folder: str | Path | None = None,  # default: `cards_folder`
     *,

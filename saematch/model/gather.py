@@ -9,6 +9,7 @@ __all__ = ['WIDTH', 'KEPT', 'PAIRS', 'SUMS', 'FIRING', 'empty', 'best', 'reach_o
 # %% ../../nbs/model/07_gather.ipynb #ga07co02
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from .activations import hidden_states
 from .card import AFTER, BEFORE, BINS, SAMPLE, TOP, lots
 from .text import Tokens
 from ..saes.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+    from transformer_lens.model_bridge import TransformerBridge
 
 # %% ../../nbs/model/07_gather.ipynb #ga07co04
 WIDTH = BEFORE + 1 + AFTER
@@ -243,7 +248,7 @@ def resume(gather: Gather, path: str | Path, key: str) -> bool:  # whether there
 
 # %% ../../nbs/model/07_gather.ipynb #ga07co12
 def gather(
-    lm,
+    lm: "HookedTransformer | TransformerBridge",
     saes: Mapping[int, SAE],
     tokens: Tokens,
     limits: Mapping[int, float],  # longest hidden states that count, by layer

@@ -10,6 +10,7 @@ __all__ = ['pairs', 'PLACE', 'SCHEMA', 'NAMES', 'rounded', 'chosen', 'context_ro
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,10 @@ from .card import EACH, LISTED, NEAREST, QUANTILES, direct_logits
 from .gather import Layer
 from ..saes.health import dead, duplicates
 from ..saes.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+    from transformer_lens.model_bridge import TransformerBridge
 
 # %% ../../nbs/model/08_tables.ipynb #cf08co04
 pairs = lambda **kinds: pa.list_(pa.struct(kinds.items()))
@@ -100,7 +105,9 @@ def token_rows(layer: Layer) -> list:  # for each latent
     return [[fires(k) for k in order[a : min(b, a + LISTED)]] for a, b in zip(bounds, bounds[1:])]
 
 
-def promoted_rows(lm, sae: SAE, bits: int | None, block: int = 256) -> tuple[list, list]:  # for each latent
+def promoted_rows(
+    lm: "HookedTransformer | TransformerBridge", sae: SAE, bits: int | None, block: int = 256
+) -> tuple[list, list]:  # for each latent
     "The tokens that each latent promotes and suppresses."
     found = [], []
     for rows in torch.arange(sae.d_sae).split(block):
@@ -133,7 +140,9 @@ def shared_rows(layer: Layer, d_sae: int, bits: int | None) -> list:  # for each
     return [[entry(k) for k in range(a, b)] for a, b in zip(bounds, bounds[1:])]
 
 # %% ../../nbs/model/08_tables.ipynb #cf08co07
-def layer_table(lm, sae: SAE, layer: Layer, bits: int | None = None) -> pa.Table:
+def layer_table(
+    lm: "HookedTransformer | TransformerBridge", sae: SAE, layer: Layer, bits: int | None = None
+) -> pa.Table:
     "The cards of a layer as a table in `SCHEMA`, sorted by latent."
     n, sums = sae.d_sae, np.arange(sae.d_sae + 1)
     bounds = {k: np.searchsorted(table["latent"], sums) for k, table in layer.contexts.items()}
