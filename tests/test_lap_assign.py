@@ -1,4 +1,4 @@
-# Written from nbs/lap/10_assign.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/lap/11_assign.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch
