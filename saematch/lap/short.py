@@ -42,7 +42,15 @@ class Bare:
     meter: Meter
 
 
-def refined(n: int, m: int, i, j, cost, reject: float, meter: Meter) -> tuple:
+def refined(
+    n: int,
+    m: int,
+    i: Int64[Tensor, " k"],
+    j: Int64[Tensor, " k"],
+    cost: Float[Tensor, " k"],
+    reject: float,
+    meter: Meter,
+) -> tuple:
     """(mate [n], v [m]): the best assignment on the pairs (i, j), all cheaper than `reject`, and prices that prove it.
 
     The costs should be near 1 in size.
@@ -65,7 +73,15 @@ def refined(n: int, m: int, i, j, cost, reject: float, meter: Meter) -> tuple:
     return mate, best[1]
 
 # %% ../../nbs/lap/10_short.ipynb #sh000013
-def on_list(n: int, m: int, i, j, cost, reject: float, meter: Meter) -> tuple:
+def on_list(
+    n: int,
+    m: int,
+    i: Int64[Tensor, " k"],
+    j: Int64[Tensor, " k"],
+    cost: Float[Tensor, " k"],
+    reject: float,
+    meter: Meter,
+) -> tuple:
     "`refined` for n rows and m columns of which only some are on the list."
     (rows, i), (cols, j) = (t.unique(return_inverse=True) for t in (i, j))
     mate, v = torch.full((n,), -1, device=i.device), torch.zeros(m, dtype=torch.float64, device=i.device)
@@ -182,7 +198,7 @@ class ShortSearch(Search):
         return super().step(s) if pairs is None else from_list(s, *pairs)
 
 
-def from_list(s: State, i, j, cost) -> State:
+def from_list(s: State, i: Int64[Tensor, " k"], j: Int64[Tensor, " k"], cost: Float[Tensor, " k"]) -> State:
     "The state after the sparse problem."
     at, reject = s.costs.layout, s.task.reject
     s.edges.add(i[:0], j[:0], cost[:0], i, j, cost)
