@@ -10,6 +10,8 @@ from saematch.judging.weights import (
 )
 
 
+from dataclasses import replace
+
 from fastcore.test import expect_fail
 
 from saematch.matching.match import Match, match
@@ -31,6 +33,13 @@ def test_mse_is_the_mean_over_entries():
     assert weight_mse(flagged, absorb_b_dec(flagged), torch.arange(9))["all"] < 1e-24, "one function in two conventions"
     with expect_fail(ValueError, "no latent is matched"):
         weight_mse(a, b, torch.full((9,), -1))
+    lost = replace(a, threshold=a.threshold.index_fill(0, torch.tensor([4]), 0.0))  # latent 4 cannot be folded
+    some = torch.where(torch.arange(9) == 4, -1, index)
+    pairs = zip(weight_mse(lost, b, some).values(), weight_mse(a, b, some).values())
+    assert all(abs(x - y) < 1e-12 for x, y in pairs), "who is not matched needs no unit"
+    with expect_fail(ValueError, "latent 4 (0)"):
+        weight_mse(lost, b, index)
+    assert weight_mse(a, b, index, weights="decoder") == dict(decoder=got["decoder"], all=got["decoder"])
     got
 
 

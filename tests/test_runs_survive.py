@@ -1,12 +1,17 @@
 """Runs that must end well or not begin: blocks without a difference, nothing matched, odd SAEs, odd names."""
 
+import json
+import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
-from saematch import planted, random_sae, save_sae
-from saematch.studies.run import run
+from saematch import load_sae, match, planted, random_sae, save_sae
+from saematch.ground import UsageError
+from saematch.studies import run as running
+from saematch.studies.run import finish_exchange, run
 
 
 def written(folder, change=lambda sae: sae, layers=(1, 2, 3), **how):
@@ -37,9 +42,150 @@ def test_a_block_without_differences(name, activation, tmp_path):
     assert "nan" not in " ".join(summary["findings"]), summary["findings"]
 
 
-@pytest.mark.parametrize("reject", [0.0, 60.0])
+@pytest.mark.parametrize("reject", [0.0, 12.0])
 def test_rejection_that_leaves_none_or_few(reject, tmp_path):
     summary = run(written(tmp_path / "suite", layers=(1, 2, 3, 4)), out=tmp_path / "out", jobs=1, reject=reject)
     assert "nan" not in " ".join(summary["findings"]), summary["findings"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert summary["findings"][0] in page and ("no pairs to judge" in page) == (reject == 0)
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_overwriting_replaces_results_only_when_the_new_ones_are_complete(tmp_path, monkeypatch):
+    suite, out = written(tmp_path / "suite", layers=(1, 2)), tmp_path / "out"
+    run(suite, out=out, jobs=1)
+    (out / "notes.txt").write_text("mine")
+    before = contents(out)
+    with pytest.raises(UsageError, match="the seed must be a whole number"):
+        run(suite, out=out, jobs=1, seed=99999999999999999999, overwrite=True)
+    save_sae(random_sae(9, 24), suite / "layer_3.safetensors")
+    with pytest.raises(ValueError, match="different width"):
+        run(suite, out=out, jobs=1, overwrite=True)
+    assert contents(out) == before, "what cannot be run replaces nothing"
+    monkeypatch.setattr(running, "collect", lambda matches: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(suite, layers=[1, 2], out=out, jobs=1, fold=False, overwrite=True)
+    assert {k: v for k, v in contents(out).items() if not k.startswith(".next/")} == before
+    done = {p: p.stat().st_mtime_ns for p in (out / ".next" / "matches").rglob("*.safetensors")}
+    monkeypatch.undo()
+    seen, finish = {}, running.finish_exchange
+    watch = lambda o: (seen.update({p: p.stat().st_mtime_ns for p in (o / ".done").rglob("*.safetensors")}), finish(o))
+    monkeypatch.setattr(running, "finish_exchange", watch)
+    summary = run(suite, layers=[1, 2], out=out, jobs=1, fold=False, overwrite=True)
+    assert sorted(seen.values()) == sorted(done.values()) and done, "what was finished is not matched again"
+    assert json.loads((out / "summary.json").read_text()) == summary and not (out / ".next").exists()
+    assert not (out / ".done").exists() and (out / "notes.txt").read_text() == "mine"
+
+
+def test_an_exchange_may_be_killed_anywhere(tmp_path, monkeypatch):
+    suite, out, new = written(tmp_path / "suite", layers=(1, 2)), tmp_path / "out", tmp_path / "new"
+    run(suite, out=out, jobs=1)
+    run(suite, out=new, jobs=1, fold=False)
+    (new / "names.json").write_text(json.dumps(dict(names=sorted(p.name for p in new.iterdir()))))
+    (out / "paper").mkdir()  # only the old results have one
+    expected = {k: v for k, v in contents(new).items() if k != "names.json"}
+    replace_, moves = running.os.replace, len(list(new.iterdir())) - 1
+    for stop in range(moves + 1):
+        here = tmp_path / f"stop{stop}"
+        shutil.copytree(out, here), shutil.copytree(new, here / ".done")
+        left = iter(range(stop))
+        monkeypatch.setattr(
+            running.os, "replace", lambda a, b: replace_(a, b) if next(left, None) is not None else 1 / 0
+        )
+        try:
+            finish_exchange(here)
+        except ZeroDivisionError:
+            assert not (here / "summary.json").exists(), "half of an exchange is no complete run"
+        monkeypatch.undo()
+        finish_exchange(here)
+        assert contents(here) == expected and not (here / "paper").exists() and not (here / ".done").exists()
+
+
+def test_saes_of_decoders_alone_are_run(tmp_path):
+    suite = written(
+        tmp_path / "suite",
+        lambda s: replace(
+            s,
+            activation="other",
+            threshold=torch.zeros_like(s.threshold),
+            b_enc=torch.zeros_like(s.b_enc),
+            W_enc=s.W_dec.T.contiguous(),
+            info=dict(architecture="matching_pursuit"),
+        ),
+    )
+    with pytest.raises(ValueError, match="no encoder per latent"):
+        run(suite, out=tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out").exists()
+    summary = run(suite, out=tmp_path / "out", jobs=1, weights="decoder")
+    assert {r["block"] for r in summary["mse"]} == {"decoder", "all"}
+    assert "strangers matched in the same way" in summary["findings"][0] and "nan" not in " ".join(summary["findings"])
+
+
+def test_what_match_accepts_with_dead_latents_left_out_run_accepts(tmp_path):
+    mute = lambda s: replace(s, W_dec=s.W_dec.index_fill(0, torch.tensor([3, 5]), 0.0))  # write nothing
+    suite = written(tmp_path / "suite", mute)
+    how = dict(dead="exclude", fold="decoder")
+    a, b = (load_sae(suite / f"layer_{k}.safetensors") for k in (1, 2))
+    m = match(a, b, **how)
+    summary = run(suite, out=tmp_path / "out", jobs=1, **how)
+    pairs = pd.read_parquet(tmp_path / "out" / "pairs.parquet").query("layer_a == 1 and layer_b == 2")
+    assert pairs.latent_b.tolist() == m.index.tolist() and (pairs.latent_b == -1).sum() >= 2
+    assert "nan" not in " ".join(summary["findings"])
+
+
+def test_strangers_are_matched_once_and_kept(tmp_path):
+    suite, out = written(tmp_path / "suite"), tmp_path / "out"
+    first = run(suite, out=out, jobs=1)
+    files = sorted((out / "matches").glob("*/strangers.safetensors"))
+    assert [p.parent.name for p in files] == ["1-2", "2-3"]
+    kept = {p: p.stat().st_mtime_ns for p in files}
+    assert run(suite, out=out, jobs=1)["findings"] == first["findings"]
+    assert {p: p.stat().st_mtime_ns for p in files} == kept
+    level = pd.DataFrame(first["mse"]).query("block == 'all'").groupby("method").relative.mean()
+    assert level.folded < level.strangers < level.random == 1
+
+
+def test_texts_are_one_by_their_place_and_never_all(tmp_path, monkeypatch):
+    from saematch.studies.options import Trial
+    from saematch.studies.trial import check_trial
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "txt").mkdir()
+    for name in ("txt/a.txt", "all"):
+        (tmp_path / name).write_text("words")
+    for twice in (("txt/a.txt", "./txt/a.txt"), ("txt/a.txt", str(tmp_path / "txt" / "a.txt")), ("all", "./all")):
+        with pytest.raises(UsageError, match="named twice"):
+            check_trial(Trial(text=twice))
+    with pytest.raises(UsageError, match="name the text by its path, as ./all"):
+        check_trial(Trial(text=("all", "txt/a.txt")))
+    check_trial(Trial(text=("./all", "txt/a.txt", "prose")))
+
+
+def test_a_text_with_dollars_in_its_name_is_drawn(tmp_path):
+    from saematch.studies.panels import png
+    from saematch.studies.text_figures import figure_10
+
+    rows = [
+        (s, 1, 2, route, metric, 0.5, 0.4, 0.6)
+        for s in ("a$b", "c$\\frac$", "all")
+        for route in ("match", "layer drop", "random")
+        for metric in ("delta loss", "explained variance")
+    ]
+    columns = "source layer_a layer_b route metric value low high".split()
+    assert png(figure_10(dict(scores=pd.DataFrame(rows, columns=columns), layers=[1, 2])).fig)
+
+
+def test_a_folder_named_like_the_embedded_suite_is_read_by_every_command(tmp_path, monkeypatch, capsys):
+    from saematch.studies.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "smollm2-135m-resid", layers=(1, 2))
+    with pytest.warns(UserWarning, match="not the embedded suite of the same name"):
+        assert main(["info", "smollm2-135m-resid"]) == 0
+    assert "layers=[1, 2]" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="not the embedded suite of the same name"):
+        assert main(["run", "--suite", "smollm2-135m-resid", "--jobs", "1"]) == 0
+    assert json.loads((tmp_path / "saematch-out" / "run.json").read_text())["layers"] == [1, 2]

@@ -31,6 +31,23 @@ def test_suites_are_lazy_and_know_their_layers():
     assert torch.equal(load_sae("smollm2-135m-resid/layer_17").W_dec, suite[17].W_dec)
 
 
+def test_a_folder_comes_before_an_embedded_suite_of_its_name():
+    import contextlib
+    import tempfile
+    import warnings
+
+    from saematch.saes.files import save_sae
+    from saematch.saes.toys import random_sae
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        save_sae(random_sae(5, 7), "smollm2-135m-resid/layer_3.safetensors")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            suite, one = load_suite("smollm2-135m-resid"), load_sae("smollm2-135m-resid/layer_3.safetensors")
+    assert suite.layers == [3] and one.d_sae == 7
+    assert len(said) == 2 and all("not the embedded suite" in str(w.message) for w in said)
+
+
 def test_saelens_and_saematch_compute_the_same():
     import sae_lens
 

@@ -65,7 +65,7 @@ def test_a_finished_run_is_read_again():
             load_matches(out, suite)
         (out / "run.json").write_text(json.dumps(dict(layers=suite.layers, weights_sha256=hashes)))
         again = load_matches(out, suite)
-        assert again.layers == first.layers and len(again) == len(first) == 3 + 2 * 9
+        assert again.layers == first.layers and len(again) == len(first) == 3 + 2 * 10
         assert all(torch.equal(m.index, again[a, b, name].index) for a, b, name, m in first)
         with expect_fail(UsageError, "is not the one that the run"):
             load_matches(out, load_suite(Path(folder) / "other"))

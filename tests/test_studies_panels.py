@@ -5,10 +5,12 @@ import torch
 
 from saematch.studies.panels import (
     Panel,
+    png,
     small_png,
     pick,
     mean,
     axes,
+    as_written,
     lines,
     off_scale,
     silent,
@@ -17,6 +19,14 @@ from saematch.studies.panels import (
 
 import matplotlib.pyplot as plt
 import pandas as pd
+
+
+def test_names_with_dollars_are_drawn_as_they_are():
+    from saematch.studies.figures import plt
+
+    fig, ax = plt.subplots(figsize=(2, 1))
+    ax.set_title(as_written(r"US$\frac$"))
+    assert ax.title.get_text() == r"US\$\frac\$" and len(png(fig)) > 500
 
 
 def test_a_panel_says_what_it_can():

@@ -39,7 +39,7 @@ def test_layer_ranges():
 def test_every_pair_is_matched_and_adjacent_ones_in_every_way():
     tasks = plan([3, 4, 6], Options(reject=2.0))
     assert [(t.a, t.b) for t in tasks if t.name == "match"] == [(3, 4), (4, 6), (3, 6)]
-    ways = {n.key for n in NAMES.values() if n.change} | {"match"}
+    ways = {n.key for n in NAMES.values() if n.change} | {"match", "strangers"}
     assert {t.name for t in tasks if (t.a, t.b) == (3, 4)} == ways and len(tasks) == 2 * len(ways) + 1
     by_name = {t.name: t.options for t in tasks if (t.a, t.b) == (3, 4)}
     assert by_name["unfolded"] == Options(reject=2.0, fold=False, dead="keep")
@@ -51,6 +51,10 @@ def test_every_pair_is_matched_and_adjacent_ones_in_every_way():
         "3-4/vanilla.safetensors",
         "4-6/vanilla.safetensors",
     }
+    keys = {t.name: t.key({"3": "A", "4": "B"}) for t in tasks if (t.a, t.b) == (3, 4)}
+    assert keys["strangers"] == keys["match"] | dict(null="signs"), "the null is matched as the layers are"
+    alone = plan([3, 4], Options(weights="decoder"), blocks=("decoder",))
+    assert {t.name for t in alone} == ways - {"encoder", "bias"} and {t.options.weights for t in alone} == {"decoder"}
 
 
 def test_a_run_that_cannot_end_well_does_not_begin():

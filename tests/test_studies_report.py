@@ -12,6 +12,7 @@ from saematch.studies.report import (
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 
@@ -30,6 +31,13 @@ def test_the_sentences_follow_the_tables():
     assert next_layer(pairs) == {1: 4, 4: 6} and len(said) == 2
     assert "differ by 0.60 of what" in said[0] and "unfolded 0.70, vanilla 0.90" in said[0]
     assert "median cosine of 0.80 (random pairs: 0.02); 66.7%" in said[1]
+    level = pd.concat([mse, pd.DataFrame(dict(block="all", method=["strangers"], relative=[0.8]))])
+    null = dict(strangers_cosine=np.array([0.2, 0.8, float("nan"), 0.1]))
+    beside = findings(dict(mse=level, pairs=pairs, agreement=agree[:0], chance_cosine=0.02) | null)
+    assert "0.60 of what random pairs differ by, strangers matched in the same way by 0.80 (1 is" in beside[0]
+    assert "(strangers: 0.20, random pairs: 0.02); 66.7% of the pairs are above 0.7 (strangers: 33.3%)." in beside[1]
+    lonely = dict(mse=mse, pairs=pairs, agreement=agree[:0], chance_cosine=0.02, strangers_cosine=np.full(3, np.nan))
+    assert "differ by; of strangers it matches none (1 is" in findings(lonely)[0]
     nobody = dict(mse=mse[1:], pairs=pairs.assign(cosine=float("nan")), agreement=agree[:0], chance_cosine=0.02)
     assert findings(nobody) == [
         "With these options no latent of adjacent layers is matched, so there are no pairs to judge."

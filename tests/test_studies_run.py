@@ -43,7 +43,7 @@ def test_a_run_finds_the_planted_partners():
                 and m.info["key"]["a"] == summary["weights_sha256"][str(a)]
             )
         pairs = pd.read_parquet(Path(folder) / "out" / "pairs.parquet")
-        assert len(pairs) == 3 * 60 and len(list((Path(folder) / "out" / "matches").rglob("*.safetensors"))) == 3 + 2 * 9
+        assert len(pairs) == 3 * 60 and len(list((Path(folder) / "out" / "matches").rglob("*.safetensors"))) == 3 + 2 * 10
         page = (Path(folder) / "out" / "report.html").read_text()
         assert page.count("data:image/png;base64,") == 4 and "<script" not in page and summary["findings"][0] in page
         assert json.loads((Path(folder) / "out" / "summary.json").read_text()) == summary
@@ -77,6 +77,9 @@ def test_a_folder_belongs_to_one_run():
         with expect_fail(UsageError, "holds the results of another run (suite"):
             run(suite, layers="3-4", out=out, fold=False)
         assert (out / "summary.json").read_text() == before
+        with expect_fail(UsageError, "the seed must be a whole number"):
+            run(suite, layers="3-4", out=out, seed=10**20, overwrite=True)
+        assert (out / "summary.json").read_text() == before, "a run that fails replaces nothing"
         run(suite, layers="3-4", out=out, fold=False, overwrite=True)
         assert not json.loads((out / "summary.json").read_text())["options"]["fold"]
         (Path(folder) / "file").write_text("not a folder")

@@ -18,6 +18,7 @@ from saematch.matching.compose import compose
 from saematch.matching.match import Match, match
 from saematch.saes.suite import load_suite
 from saematch.studies.matches import Matches
+from saematch.studies.plan import stranger
 
 
 def test_tables_follow_the_matches():
@@ -30,7 +31,11 @@ def test_tables_follow_the_matches():
     walked = compose(ab, bc)
     direct = Match(torch.where(torch.arange(2048) < 512, walked.index, -1), 2048, torch.ones(2048))
     found = {
-        (14, 15): {"match": ab, "random": match(suite[14], suite[15], method="random")},
+        (14, 15): {
+            "match": ab,
+            "random": match(suite[14], suite[15], method="random"),
+            "strangers": match(suite[14], stranger(suite[15]), method="greedy"),
+        },
         (15, 16): {"match": bc},
         (14, 16): {"match": direct},
     }
@@ -48,8 +53,10 @@ def test_tables_follow_the_matches():
     assert abs(best["weakest"] - min(cos(a, b), cos(b, c))) < 1e-6
     mse = mse_table(toy)
     assert (
-        set(mse.method) == {"chosen", "random"}
+        set(mse.method) == {"chosen", "random", "strangers"}
         and (mse[mse.method == "random"].relative == 1).all()
         and (mse[mse.method == "chosen"].relative < 1).all()
     )
+    level = mse[mse.block == "all"].set_index("method").relative
+    assert level.chosen < level.strangers - 0.05 < 0.9, "strangers beat random pairs, and true pairs beat strangers"
     best

@@ -36,6 +36,7 @@ GROUPS = dict(
     data="matches that need activations or hidden states",
     blind="matches that know nothing of the weights",
     hidden="estimates of a hidden state that use no match",
+    null="what the same method finds where there is nothing to find",
 )
 COLOURS = (  # seaborn's palette 'colorblind'
     "#0173b2",
@@ -81,6 +82,8 @@ _BESIDE = (
          groups=("blind",), change=dict(method="identity"), file="vanilla"),
     Name("random", "random", "a random permutation: chance", "0.3", ":",
          groups=("blind",), change=dict(method="random")),
+    Name("strangers", "matched strangers", "the same method, where there is nothing to find but directions in common",
+         "black", "-.", groups=("null",)),
     Name("correlation", "matched by activations", "largest correlation of activations on text", _pink,
          groups=("data",)),
     Name("activation scale", "matched, measured scales", "folded by mean activations instead of thresholds", _brown,

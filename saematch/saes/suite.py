@@ -20,7 +20,7 @@ import torch
 from fastcore.basics import patch
 
 from ..ground import check_device, unknown, user_path
-from .files import by_layer, embedded_suites, load_sae, saelens_releases, saes_below
+from .files import a_folder_first, by_layer, embedded_suites, load_sae, saelens_releases, saes_below
 from .sae import SAE
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def load_suite(
     "The SAEs of a model by layer; nothing is loaded yet. Raises UnknownName (closest names offered) or UsageError."
     check_device(device, torch.float32)
     kw = dict(dtype=dtype, device=device)
-    folder = embedded_suites().get(str(source), user_path(source))
+    folder = user_path(source)
+    folder = folder if a_folder_first(source) or folder.is_dir() else embedded_suites().get(str(source), folder)
     if folder.is_dir():
         return Suite(str(source), {l: (path,) for l, path in saes_below(folder, pattern, str(source)).items()}, **kw)
     try:

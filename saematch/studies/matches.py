@@ -9,7 +9,7 @@ __all__ = ['Matches', 'load_done', 'compute', 'in_threads', 'match_all', 'load_m
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -104,7 +104,7 @@ def compute(
     "Make the file of a match, unless it is there."
     if load_done(path, key) is None:
         path.unlink(missing_ok=True)  # damaged, or of other weights
-        m = match(suite[task.a], suite[task.b], **asdict(task.options))
+        m = task.match(suite[task.a], suite[task.b])
         replace(m, info={**m.info, "key": key}).save(path)
 
 # %% ../../nbs/studies/04_matches.ipynb #c84f3f70

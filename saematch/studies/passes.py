@@ -39,6 +39,7 @@ def adjacent_pair(
 ) -> Pair:
     "Two adjacent layers with every match and baseline."
     extra = learned(layers, a, b, fitted, options)
+    named = {k: m for k, m in named.items() if k not in group("null")}  # their partners are no latents of B
     left_out = [q for q in trial.quantiles if q not in trial.loss_quantiles]
     return Pair(
         a,

@@ -14,10 +14,11 @@ import torch
 
 from ..judging.weights import agreement, growth, weight_mse
 from ..matching.match import Match
-from ..matching.names import NAMES
+from ..matching.names import NAMES, group
 from ..saes.gauge import judging
 from ..saes.sae import SAE
 from .matches import Matches
+from .plan import stranger
 
 # %% ../../nbs/studies/05_tables.ipynb #c6a976bf
 def method_name(name: str, m: Match) -> str:
@@ -33,13 +34,16 @@ def mse_table(matches: Matches) -> pd.DataFrame:  # columns: layer_a, layer_b, p
     for a, b in sorted(pair for pair, named in matches.found.items() if "random" in named):
         named = matches.of(a, b)
         gauge = judging(named["match"].info.get("fold", True)) if "match" in named else True
-        judged = lambda m: weight_mse(matches.suite[a], matches.suite[b], m.index, m.sign, gauge)
-        chance = judged(matches.chance(a, b))
+        one, two = matches.suite[a], matches.suite[b]
+        weights = "decoder" if "other" in (one.activation, two.activation) else "all"
+        partner = lambda name: stranger(two) if name in group("null") else two
+        judged = lambda name, m: weight_mse(one, partner(name), m.index, m.sign, gauge, weights)
+        chance = judged("random", matches.chance(a, b))
         rows += [
             (a, b, f"{a} to {b}", method_name(name, m), block, mse, mse / (chance[block] or float("nan")))
             for name, m in named.items()
             if m.matched.any()
-            for block, mse in judged(m).items()
+            for block, mse in judged(name, m).items()
         ]
     return pd.DataFrame(rows, columns=["layer_a", "layer_b", "pair", "method", "block", "mse", "relative"])
 
@@ -101,6 +105,8 @@ def collect(matches: Matches) -> dict:  # name -> table
     suite, pairs = matches.suite, pair_table(matches)
     costs = lambda of: {f"{a} to {b}": of(a, b).cost.numpy() for a, b in matches.adjacent}
     by_chance = [decoder_cosine(suite[a], suite[b], matches.chance(a, b)) for a, b in matches.adjacent]
+    nulls = [(a, b, m) for a, b in matches.adjacent for name, m in matches.of(a, b).items() if name in group("null")]
+    strangers = [decoder_cosine(suite[a], stranger(suite[b]), m).numpy() for a, b, m in nulls]
     return dict(
         pairs=pairs,
         growth=growth(suite, matches.layers),
@@ -111,4 +117,6 @@ def collect(matches: Matches) -> dict:  # name -> table
         costs=costs(matches.direct),
         chance=costs(matches.chance),
         chance_cosine=float(np.nanmedian(np.concatenate(by_chance))),
+        strangers={f"{a} to {b}": m.cost.numpy() for a, b, m in nulls},
+        strangers_cosine=np.concatenate([np.empty(0), *strangers]),
     )

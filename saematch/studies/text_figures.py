@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..matching.names import PALETTE, group, shown, style
-from .panels import Panel, axes, legend, lines, mean, off_scale, pick
+from .panels import Panel, as_written, axes, legend, lines, mean, off_scale, pick
 
 # %% ../../nbs/studies/12_text_figures.ipynb #a65c59f6
 def figure_7(t: Mapping) -> Panel:
@@ -135,7 +135,7 @@ def figure_10(t: Mapping) -> Panel:
     for metric, a in zip(("delta loss", "explained variance"), ax):
         for i, source in enumerate(sources):
             rows = pick(t, metric, "match", source)
-            a.plot(rows.layer_b, rows.value, f"C{i}.-", label=Path(source).stem)
+            a.plot(rows.layer_b, rows.value, f"C{i}.-", label=as_written(Path(source).stem))
             a.fill_between(rows.layer_b, rows.low, rows.high, color=f"C{i}", alpha=0.15, lw=0)
         lines(a, t, metric, ("layer drop", "random"))
         off_scale(a, t, metric, ("match", "layer drop", "random"), sources)
