@@ -1,0 +1,169 @@
+// What the file holds, and what follows from it at a false discovery rate: threads, counts, neighbours.
+
+/** Text of a `<script type="application/gzip;base64">` element, decompressed and parsed. */
+export async function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64.trim()), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+export const EVENTS = {
+  birth: { glyph: "○", text: "born", about: "the first layer in which the feature is found" },
+  death: { glyph: "×", text: "ends", about: "the last layer in which it is found, before the last layer of all" },
+  gap: { glyph: "…", text: "gap", about: "absent in a layer, back later" },
+  split: { glyph: "≺", text: "split", about: "two latents of a later layer rebuild this one better than one does" },
+  merge: { glyph: "≻", text: "merge", about: "two latents of an earlier layer rebuild this one better than one does" },
+};
+const BIT = Object.fromEntries(Object.keys(EVENTS).map((name, i) => [name, 1 << i]));
+
+/**
+ * Lineages cut at links whose q-value is above the rate that the reader chose: threads, each a range of members
+ * [start, end). `of` gives the thread of a member.
+ */
+function cut(lineages, rate) {
+  const { offset, layer, q } = lineages, start = [], end = [], lineage = [];
+  for (let k = 0; k + 1 < offset.length; k++) {
+    let from = offset[k];
+    for (let m = from + 1; m <= offset[k + 1]; m++) {
+      if (m < offset[k + 1] && q[m] <= rate) continue;
+      start.push(from), end.push(m), lineage.push(k);
+      from = m;
+    }
+  }
+  const of = new Int32Array(layer.length);
+  start.forEach((s, t) => of.fill(t, s, end[t]));
+  return { start, end, lineage, of, count: start.length };
+}
+
+/** How many threads live, begin and end in each layer, and how long they are; `alone` counts latents left out of the file. */
+function census(lineages, threads, alone) {
+  const n = alone.length, out = { alive: [...alone], born: [...alone], ended: [...alone], length: new Array(n + 1).fill(0), links: 0 };
+  out.length[1] = alone.reduce((a, b) => a + b, 0);
+  for (let t = 0; t < threads.count; t++) {
+    const [s, e] = [threads.start[t], threads.end[t]];
+    out.length[e - s] += 1;
+    out.links += e - s - 1;
+    for (let m = s; m < e; m++) out.alive[lineages.layer[m]] += 1;
+    out.born[lineages.layer[s]] += 1;
+    out.ended[lineages.layer[e - 1]] += 1;
+  }
+  return out;
+}
+
+export class Atlas {
+  /** `raw` as `saematch.studies.explorer` writes it; `cards` an async function of the layer's place. */
+  constructor(raw, cards) {
+    Object.assign(this, raw);
+    this.fetchCards = cards;
+    this.cards = new Map();
+    this.cuts = new Map();
+    this.index = this.layers.map(() => new Map());
+    const { layer, latent } = this.lineages;
+    for (let m = 0; m < layer.length; m++) this.index[layer[m]].set(latent[m], m);
+    this.nearOf = new Map();
+    this.near.similarity.forEach((_, e) => this.near.pair[e].forEach((m) => push(this.nearOf, m, e)));
+    this.eventsOf = new Map();
+    this.events.event.forEach((_, e) => push(this.eventsOf, this.events.member[e], e));
+  }
+
+  threads(rate, chance = false) {
+    const key = `${rate}/${chance}`;
+    if (!this.cuts.has(key)) {
+      const lineages = chance ? this.chance : this.lineages, threads = cut(lineages, rate);
+      threads.census = census(lineages, threads, lineages.alone);
+      this.cuts.set(key, threads);
+      if (this.cuts.size > 12) this.cuts.delete(this.cuts.keys().next().value);
+    }
+    return this.cuts.get(key);
+  }
+
+  member(x, latent) { return this.index[x]?.get(latent); }
+  layerIndex(layer) { return this.layers.indexOf(layer); }
+  label(m) { return this.lineages.label[m] ?? ""; }
+  frequency(m) { return this.lineages.frequency[m] ?? null; }
+  name(m) { return `${this.layers[this.lineages.layer[m]]}/${this.lineages.latent[m]}`; }
+
+  /** Columns of the list at a rate, one entry a thread, computed once. */
+  columns(threads) {
+    if (threads.columns) return threads.columns;
+    const { layer, similarity, q, p } = this.lineages, n = threads.count, last = this.layers.length - 1;
+    const out = { length: new Int16Array(n), first: new Int16Array(n), weakest: new Float32Array(n), q: new Float64Array(n), p: new Float64Array(n), frequency: new Float64Array(n), member: new Int32Array(n), events: new Uint8Array(n) };
+    for (let t = 0; t < n; t++) {
+      const [s, e] = [threads.start[t], threads.end[t]];
+      let weakest = NaN, worst = NaN, often = 0, known = 0, best = s, bits = (layer[s] > 0 ? BIT.birth : 0) | (layer[e - 1] < last ? BIT.death : 0);
+      for (let m = s; m < e; m++) {
+        if (m > s) {
+          if (!(weakest <= similarity[m])) weakest = similarity[m];
+          if (!(worst >= q[m])) worst = q[m];
+          if (layer[m] - layer[m - 1] > 1) bits |= BIT.gap;
+        }
+        const f = this.frequency(m);
+        if (f !== null) (often += f), known++;
+        if (unclear(this.label(best)) && !unclear(this.label(m))) best = m;
+        for (const k of this.eventsOf.get(m) ?? []) bits |= BIT[this.events.event[k]];
+      }
+      out.length[t] = e - s; out.first[t] = this.layers[layer[s]]; out.weakest[t] = weakest; out.q[t] = worst;
+      out.p[t] = p[threads.lineage[t]] ?? NaN; out.frequency[t] = known ? often / known : NaN; out.member[t] = best; out.events[t] = bits;
+    }
+    return (threads.columns = out);
+  }
+
+  /** A row of the list: what a thread is, in numbers; NaN where there is nothing to say. */
+  row(threads, t) {
+    const c = this.columns(threads), e = threads.end[t];
+    return {
+      t, first: c.first[t], last: this.layers[this.lineages.layer[e - 1]], length: c.length[t], weakest: c.weakest[t], q: c.q[t], p: c.p[t],
+      frequency: c.frequency[t], label: this.label(c.member[t]), member: c.member[t], events: Object.keys(EVENTS).filter((name) => c.events[t] & BIT[name]),
+    };
+  }
+
+  has(threads, t, event) { return Boolean(this.columns(threads).events[t] & BIT[event]); }
+
+  /** Events of a thread: births, deaths and gaps as the rate cuts it, splits and merges as the file says. */
+  happenings(threads, t) {
+    const [s, e] = [threads.start[t], threads.end[t]], out = [], layer = this.lineages.layer;
+    if (layer[s] > 0) out.push({ event: "birth", m: s, others: [] });
+    for (let m = s; m < e; m++) {
+      if (m > s && layer[m] - layer[m - 1] > 1) out.push({ event: "gap", m: m - 1, others: [m] });
+      for (const k of this.eventsOf.get(m) ?? []) out.push({ event: this.events.event[k], m, others: this.events.others[k] });
+    }
+    if (layer[e - 1] < this.layers.length - 1) out.push({ event: "death", m: e - 1, others: [] });
+    return out;
+  }
+
+  /** Threads beside this one: pairs above the threshold that the optimum did not take, splits and merges. */
+  neighbours(threads, t, most = 8) {
+    const found = new Map();
+    const add = (m, from, similarity, why) => {
+      const other = threads.of[m];
+      if (other === t) return;
+      if (!found.has(other)) found.set(other, { t: other, similarity: -1, links: [] });
+      const item = found.get(other);
+      item.similarity = Math.max(item.similarity, similarity);
+      item.links.push({ from, to: m, similarity, why });
+    };
+    for (let m = threads.start[t]; m < threads.end[t]; m++) {
+      for (const e of this.nearOf.get(m) ?? []) {
+        const [a, b] = this.near.pair[e];
+        add(a === m ? b : a, m, this.near.similarity[e], "not taken");
+      }
+    }
+    for (const h of this.happenings(threads, t)) {
+      if (h.event === "split" || h.event === "merge") for (const o of h.others) add(o, h.m, 1, h.event);
+    }
+    return [...found.values()].sort((a, b) => b.similarity - a.similarity).slice(0, most);
+  }
+
+  /** Cards of a layer by latent, loaded once; null where the file has none. */
+  layerCards(x) {
+    if (!this.cards.has(x)) this.cards.set(x, this.fetchCards(x));
+    return this.cards.get(x);
+  }
+}
+
+function push(map, key, value) {
+  if (map.has(key)) map.get(key).push(value);
+  else map.set(key, [value]);
+}
+
+const unclear = (label) => !label || label === "unclear";

@@ -1,0 +1,58 @@
+// The list: every lineage a row, sorted and filtered; only the rows in sight are drawn.
+import { html, nothing } from "lit-html";
+import { Virtualizer, elementScroll, observeElementOffset, observeElementRect } from "@tanstack/virtual-core";
+import { EVENTS } from "./atlas.js";
+
+const COLUMNS = [
+  ["label", "Label", "the clearest label among the members"],
+  ["first", "Layers", "first and last layer"],
+  ["length", "Length", "layers in which the feature is found"],
+  ["weakest", "Weakest link", "smallest similarity between neighbouring members"],
+  ["q", "q", "false discovery rate at which its last link appears"],
+  ["p", "p", "share of chance lineages as long and as tight"],
+  ["frequency", "Frequency", "share of tokens on which members are active"],
+  ["events", "Events", "births, deaths, gaps, splits, merges"],
+];
+
+/** Threads that pass the filters, in order; `hits` (thread to matched words) also puts better matches first. */
+export function order(atlas, threads, { event, least, sort, down }, hits) {
+  const c = atlas.columns(threads), out = [], sign = down ? -1 : 1;
+  for (let t = 0; t < threads.count; t++) {
+    if (c.length[t] >= least && (!hits || hits.has(t)) && (!event || atlas.has(threads, t, event))) out.push(t);
+  }
+  const column = sort === "label" ? null : c[sort];
+  const compare = column
+    ? (s, t) => Number.isNaN(column[s]) - Number.isNaN(column[t]) || sign * (column[s] - column[t]) || 0
+    : (s, t) => sign * atlas.label(c.member[s]).localeCompare(atlas.label(c.member[t]));
+  const better = hits ? (s, t) => hits.get(t) - hits.get(s) : () => 0;
+  return out.sort((s, t) => better(s, t) || compare(s, t) || (c.q[s] || 0) - (c.q[t] || 0) || s - t);
+}
+
+/** Which rows are in sight: the library's virtualizer, told to render again when it changes. */
+export function windowed(scroller, count, changed) {
+  return new Virtualizer({
+    count, getScrollElement: scroller, estimateSize: () => 34, overscan: 12,
+    scrollToFn: elementScroll, observeElementRect, observeElementOffset, onChange: changed,
+  });
+}
+
+export function list(atlas, threads, all, virtual, state, act) {
+  const { sort, down, current } = state, seen = virtual ? virtual.getVirtualItems() : [];
+  const shown = seen.length ? seen.map((v) => v.index) : all.slice(0, 40).map((_, i) => i);
+  const before = seen.length ? seen[0].start : 0, total = virtual ? virtual.getTotalSize() : 34 * all.length;
+  const after = seen.length ? total - seen.at(-1).end : 0;
+  return html`<table class="sx-table" aria-rowcount=${all.length + 1}><thead><tr>${COLUMNS.map(([key, name, about]) => html`
+      <th scope="col" aria-sort=${sort === key ? (down ? "descending" : "ascending") : "none"} class="sx-${key}">
+        <button title=${about} @click=${() => act.sort(key)}>${name}${sort === key ? (down ? " ↓" : " ↑") : nothing}</button></th>`)}</tr></thead>
+    <tbody><tr aria-hidden="true" style="height:${before}px"></tr>
+    ${shown.filter((i) => i < all.length).map((i) => { const r = atlas.row(threads, all[i]); return html`<tr aria-rowindex=${i + 2} aria-selected=${r.t === current} @click=${() => act.focus(r.member)}>
+      <td class="sx-label"><button @click=${(e) => { e.stopPropagation(); act.focus(r.member); }}>${r.label || "no label"}</button></td>
+      <td>${r.first === r.last ? r.first : `${r.first}–${r.last}`}</td><td>${r.length}</td>
+      <td>${number(r.weakest)}</td><td>${number(r.q)}</td>
+      <td>${number(r.p)}</td><td>${Number.isNaN(r.frequency) ? "" : `${number(100 * r.frequency)} %`}</td>
+      <td>${r.events.map((e) => html`<span title=${EVENTS[e].about}>${EVENTS[e].glyph}<span class="sx-hide"> ${EVENTS[e].text}</span></span> `)}</td></tr>`; })}
+    <tr aria-hidden="true" style="height:${after}px"></tr></tbody></table>
+  ${all.length ? nothing : html`<p class="sx-empty">No lineage passes these filters.</p>`}`;
+}
+
+const number = (v) => (Number.isNaN(v) ? "" : v.toPrecision(2));
