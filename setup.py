@@ -25,7 +25,7 @@ setup(
     long_description_content_type="text/markdown",
     packages=find_packages(include=["saematch", "saematch.*"]),
     include_package_data=True,
-    package_data={"saematch": ["*.html.j2", "style.css", "suites/*/*", "suites/*/*/*", "text/*"]},
+    package_data={"saematch": ["*.html.j2", "*.css", "*.js", "suites/*/*", "suites/*/*/*", "text/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     python_requires=">=" + cfg["min_python"],

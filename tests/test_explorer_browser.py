@@ -1,0 +1,246 @@
+"""The explorer in a real browser: what a person sees, clicks and copies. Skipped without Chromium and Playwright."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from saematch.model.card import Card, Context, FiresOn
+from saematch.studies.explorer import asset, atlas, compressed, write_page
+
+EVIL = [
+    "</script><script>document.title='evil'</script>",
+    "<img src=x onerror=\"document.title='evil'\">",
+    "‮right to left",
+]
+
+
+def lineages(n=120, layers=(14, 15, 16, 17), seed=0):
+    rng = np.random.default_rng(seed)
+    members, links, before, made = [], [], [], 0
+    for layer in layers:
+        here = []
+        for latent in rng.permutation(n).tolist():
+            if before and rng.random() < 0.6:
+                k, a = before.pop()
+                links.append((k, *a, layer, latent, round(rng.uniform(0.4, 0.9), 3), round(rng.uniform(0, 0.05), 4)))
+            else:
+                k, made = made, made + 1
+            members.append((k, layer, latent, f"word{latent}, is", 0.01))
+            here.append((k, (layer, latent)))
+        before = here
+    names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "similarity", "q"]
+    members = pd.DataFrame(members, columns=["lineage", "layer", "latent", "label", "frequency"])
+    return members, pd.DataFrame(links, columns=names)
+
+
+def toy_card(layer, latent):
+    tokens = [" a", " b", EVIL[0], "\n", " c", EVIL[1], EVIL[2]]
+    return Card(
+        suite="toy", layer=layer, latent=latent, weights="0", label="", seen=100, active=3, mean=2.0, largest=4.0,
+        threshold=1.0, histogram=(np.arange(4.0), np.array([2, 1, 0])),
+        contexts=[Context(tokens, np.array([0, 4.0, 1.0, 0, 2.0, 3.0, 0]), 0, 1, 1)],
+        tokens=[FiresOn(EVIL[0], 2, 0.5, 0.1)], promoted=[(EVIL[1], 1.5)], suppressed=[(" no", -1.0)],
+        neighbours=[], dead=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install '.[dev]'")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("needs Chromium, from Debian's packages for example")
+    with playwright.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield b
+        b.close()
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    members, links = lineages()
+    for k, label in enumerate(EVIL):
+        members.loc[k, "label"] = label
+    near = pd.DataFrame(dict(layer_a=[14], latent_a=[5], layer_b=[15], latent_b=[6], similarity=[0.5]))
+    events = pd.DataFrame(dict(event=["split"], layer=[14], latent=[7], others=[[(15, 1), (15, 2)]]))
+    chance = lineages(seed=1)
+    data = atlas(members, links, title="toy", rate=0.05, near=near, events=events, chance=(*chance, 2))
+    cards = {layer: [toy_card(layer, i) for i in range(120)] for layer in (14, 15)}
+    return members, links, chance, write_page(data, tmp_path_factory.mktemp("page") / "toy.html", cards)
+
+
+@pytest.fixture
+def page(browser, toy):
+    context = browser.new_context(viewport=dict(width=1280, height=900))
+    page = context.new_page()
+    page.trouble, page.asked = [], []
+    page.on("console", lambda m: page.trouble.append(m.text))
+    page.on("pageerror", lambda e: page.trouble.append(str(e)))
+    page.on("request", lambda r: page.asked.append(r.url))
+    page.goto(toy[-1].as_uri())
+    page.wait_for_selector(".sx-card h3")
+    yield page
+    assert page.trouble == [] and len(page.asked) == 1, "no error on the console, no request but the file itself"
+    assert page.title() == "toy", "no text of a label or a token has run"
+    context.close()
+
+
+def links_shown(page):
+    page.wait_for_timeout(100)
+    return int(re.search(r"([\d,]+) links", page.inner_text(".sx-count"))[1].replace(",", ""))
+
+
+def slide(page, rate):
+    page.evaluate(
+        "rate => { const s = document.querySelector('.sx-rate'); s.value = rate; s.dispatchEvent(new Event('input')) }",
+        str(rate),
+    )
+    return float(page.eval_on_selector(".sx-rate", "s => s.value"))
+
+
+def test_every_view_opens_and_its_texts_stay_texts(page):
+    assert page.locator(".sx-lanes .sx-mine").count() > 1 and page.locator(".sx-card").count() == 2
+    marks = page.locator(".sx-card mark")
+    assert marks.count() and re.fullmatch(r"activation [\d.]+", marks.first.get_attribute("title"))
+    assert EVIL[0] in page.inner_text(".sx-cards") and page.locator(".sx img").count() == 0
+    assert "‮" not in page.inner_text(".sx-cards"), "a character that turns the direction is shown, not obeyed"
+    page.keyboard.press("2")
+    page.wait_for_selector(".sx-table tbody td")
+    page.keyboard.press("3")
+    page.wait_for_selector(".sx-bars")
+    page.keyboard.press("?")
+    page.wait_for_selector(".sx-help")
+
+
+def test_the_slider_counts_what_python_counts(page, toy):
+    _, links, chance, _ = toy
+    assert links_shown(page) == len(links)
+    for rate in (0.03, 0.01, 0):
+        rate = slide(page, rate)
+        assert links_shown(page) == int((links.q <= rate).sum())
+    slide(page, 0.02)
+    page.keyboard.press("c")
+    assert links_shown(page) == round((chance[1].q <= 0.02).sum() / 2), "two draws of chance, so half of their links"
+
+
+def test_search_finds(page, toy):
+    members = toy[0]
+    page.keyboard.press("2")
+    page.fill(".sx-least", "1")
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.type("word17")
+    page.wait_for_timeout(200)
+    with_word = members[members.label.str.startswith("word17")].lineage.nunique()
+    assert f"{with_word} lineages listed" in page.inner_text(".sx-count")
+    page.fill(".sx-find", "16/33")
+    page.wait_for_timeout(200)
+    assert "1 lineages listed" in page.inner_text(".sx-count")
+    page.fill(".sx-find", "nothing like it")
+    page.wait_for_selector(".sx-empty")
+
+
+def test_the_address_holds_the_state(page, browser):
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("2")
+    slide(page, 0.02)
+    page.keyboard.press("p")
+    page.wait_for_timeout(100)
+    text = page.inner_text(".sx")
+    other = browser.new_page(viewport=dict(width=1280, height=900))
+    other.goto(page.url)
+    other.wait_for_selector(".sx-card h3")
+    other.wait_for_timeout(200)
+    assert other.inner_text(".sx") == text and "Pinned" in text
+    other.close()
+    page.go_back()
+    page.wait_for_timeout(100)
+    assert "Pinned" not in page.inner_text(".sx") and "view=list" in page.url
+    page.go_forward()
+    page.wait_for_timeout(100)
+    assert page.inner_text(".sx") == text
+
+
+def test_tables_and_pictures_are_taken_along(page):
+    with page.expect_download() as d:
+        page.click("text=JSON")
+    taken = json.loads(d.value.path().read_text())
+    page.keyboard.press("2")
+    page.wait_for_selector(".sx-table tbody td")
+    with page.expect_download() as d:
+        page.click("text=CSV")
+    table = pd.read_csv(d.value.path())
+    assert len(table) == len(taken["lineages"]) and (table.length >= 2).all()
+    assert table.members.str.split().str.len().equals(table.length)
+    page.keyboard.press("1")
+    for kind, begins in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        with page.expect_download() as d:
+            page.click(f"button:text-is('{kind}')")
+        assert d.value.path().read_bytes().startswith(begins)
+
+
+def test_it_can_be_read_on_a_telephone_and_in_the_dark(page):
+    page.set_viewport_size(dict(width=390, height=800))
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out of the page"
+    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.querySelector('.sx')))")
+    light = lambda c: sum(int(v) for v in re.findall(r"\d+", c)[:3])
+    assert light(ink) > 600 > 150 > light(paper)
+
+
+def test_a_damaged_page_says_so(browser, toy, tmp_path):
+    text = toy[-1].read_text()
+    at = text.index('id="atlas">') + 40
+    broken = tmp_path / "broken.html"
+    broken.write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
+    page = browser.new_page()
+    page.goto(broken.as_uri())
+    page.wait_for_selector("[role=alert]")
+    assert "This file is damaged" in page.inner_text("[role=alert]")
+    page.close()
+
+
+def test_a_widget_tells_what_is_selected(browser, tmp_path):
+    members, links = lineages(n=10)
+    data = compressed(atlas(members, links, title="toy", rate=0.05))
+    page = browser.new_page()
+    (tmp_path / "empty.html").write_text("<!doctype html><title>w</title><div id=here></div>")
+    page.goto((tmp_path / "empty.html").as_uri())
+    page.evaluate(
+        """async ([js, data]) => {
+          const m = await import(URL.createObjectURL(new Blob([js], {type: 'text/javascript'})));
+          window.told = {};
+          const model = {get: k => ({atlas: data, cards: {}})[k], set: (k, v) => { window.told[k] = v }, save_changes() {}};
+          await m.default.render({model, el: document.getElementById('here')});
+        }""",
+        [asset("explorer.js"), data],
+    )
+    page.wait_for_selector(".sx-count")
+    page.keyboard.press("Tab")
+    page.click("button:text-is('List')")
+    page.wait_for_selector(".sx-table td button")
+    page.click(".sx-table td button")
+    page.wait_for_timeout(200)
+    told = page.evaluate("window.told.selected")
+    assert told["latent"] in told["members"] and "#" not in page.url
+    k = told["lineage"]
+    at = members.sort_values(["lineage", "layer"]).groupby("lineage")
+    expected = [[r.layer, r.latent] for r in list(at)[k][1].itertuples()]
+    assert told["members"] == expected
+    page.close()
+
+
+def test_the_page_is_built_from_its_source(tmp_path):
+    source = Path(__file__).parents[1] / "explorer"
+    if not (source / "node_modules").is_dir() or not shutil.which("node"):
+        pytest.skip("needs Node and explorer/node_modules: cd explorer && npm ci")
+    subprocess.run(["node", "build.mjs", str(tmp_path)], cwd=source, check=True)
+    for name in ("explorer.js", "explorer.css"):
+        assert (tmp_path / name).read_text() == asset(name), f"{name} is not built from its source: npm run build"
