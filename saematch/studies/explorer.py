@@ -65,7 +65,7 @@ def rounded(x: np.ndarray, digits: int) -> list:
     "Numbers for JSON: short, and None for what is not known."
     return [None if np.isnan(v) else round(v, digits) for v in x.tolist()]
 
-# %% ../../nbs/studies/18_explorer.ipynb #xp000010
+# %% ../../nbs/studies/18_explorer.ipynb #xp000012
 def atlas(
     members: pd.DataFrame,
     links: pd.DataFrame,  # both as in `columns`
@@ -109,7 +109,7 @@ def atlas(
         ),
     )
 
-# %% ../../nbs/studies/18_explorer.ipynb #xp000012
+# %% ../../nbs/studies/18_explorer.ipynb #xp000014
 def packet(cards: list) -> dict:
     "Cards of one layer as the page reads them."
     words = {}
@@ -144,7 +144,7 @@ def compressed(data: dict) -> str:
     raw = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=True).encode()
     return base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode()
 
-# %% ../../nbs/studies/18_explorer.ipynb #xp000014
+# %% ../../nbs/studies/18_explorer.ipynb #xp000016
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
@@ -184,7 +184,7 @@ def write_page(
         f.write_text(page, encoding="utf-8")
     return Path(out)
 
-# %% ../../nbs/studies/18_explorer.ipynb #xp000020
+# %% ../../nbs/studies/18_explorer.ipynb #xp000022
 def widget(
     data: dict,  # from `atlas`
     cards: Mapping[int, list] | None = None,  # cards of each layer
