@@ -217,7 +217,8 @@ def test_a_widget_tells_what_is_selected(browser, tmp_path):
         """async ([js, data]) => {
           const m = await import(URL.createObjectURL(new Blob([js], {type: 'text/javascript'})));
           window.told = {};
-          const model = {get: k => ({atlas: data, cards: {}})[k], set: (k, v) => { window.told[k] = v }, save_changes() {}};
+          const set = (k, v) => { window.told[k] = v };
+          const model = {get: k => ({atlas: data, cards: {}})[k], set, save_changes() {}};
           await m.default.render({model, el: document.getElementById('here')});
         }""",
         [asset("explorer.js"), data],

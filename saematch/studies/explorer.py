@@ -80,7 +80,7 @@ def atlas(
     alone: Mapping | None = None,  # latents a layer that are left out
     left_out: str = "",  # what the file does not hold, in words
 ) -> dict:
-    "Everything that the page shows but the cards. Raises UsageError like `columns`, and for latents that are in no lineage."
+    "All that the page shows but the cards. Raises UsageError like `columns`, and for latents in no lineage."
     layers = sorted(set(members.layer) | set(alone or ()))
     lineages = columns(members, links, layers, alone)
     number = {(layers[x], i): m for m, (x, i) in enumerate(zip(lineages["layer"], lineages["latent"]))}
