@@ -101,6 +101,8 @@ def test_damaged_and_foreign_files_are_refused():
             (folder / "odd.safetensors").write_bytes(safetensors_bytes(tensors, header))
             with expect_fail(ValueError, "odd.safetensors: its header has settings that no SAE has"):
                 load_sae(folder / "odd.safetensors")
+        save_sae(replace(a, info=dict(architecture=None, hook_name=3)), folder / "info.safetensors")
+        assert load_sae(folder / "info.safetensors").info.keys() == {"hook_name", "source"}
         np.savez(folder / "objects.npz", W_enc=np.array([{}], dtype=object))
         with expect_fail(ValueError, "pickled objects, which are refused"):
             load_sae(folder / "objects.npz")

@@ -246,7 +246,7 @@ def check_names(tensors: Mapping, architecture: str, source: str):
             f"{'; '.join(says)} (found: {found(tensors)})"
         )
 
-# %% ../../nbs/saes/03_architecture.ipynb #c6034446
+# %% ../../nbs/saes/03_architecture.ipynb #fz030001
 def layers_written(layers: list[int], source: str) -> list[int]:
     "The layers as whole numbers. Raises ValueError unless they are some, and different."
     try:
@@ -259,7 +259,7 @@ def layers_written(layers: list[int], source: str) -> list[int]:
         )
     return found
 
-
+# %% ../../nbs/saes/03_architecture.ipynb #c6034446
 def crosscoder(
     tensors: Mapping[str, Tensor],  # W_enc, b_enc, W_dec, b_dec
     layers: list[int],  # the layers written, as many as W_dec has

@@ -207,7 +207,7 @@ def save_sae(
         own = lambda p: p.cpu().clone(memory_format=torch.contiguous_format)  # SAEs of decoders alone share tensors
         tmp.write_bytes(safetensors_bytes({k: own(p) for k, p in sae.parameters().items()}, meta))
 
-# %% ../../nbs/saes/04_files.ipynb #81e9eeea
+# %% ../../nbs/saes/04_files.ipynb #fz040001
 SETTINGS = dict(activation=str, k=(int, type(None)), normalize=str, transcoder=bool)  # in the header of an own file
 
 
@@ -220,7 +220,7 @@ def own_settings(meta: Mapping[str, str], path: Path) -> dict:
         raise ValueError(f"{path}: its header has settings that no SAE has: {wrong}; write or download it again")
     return dict(found, apply_b_dec_to_input=flag == "true")
 
-
+# %% ../../nbs/saes/04_files.ipynb #81e9eeea
 def load_saematch(path: str | Path, **kw) -> SAE:
     "An SAE that `save_sae` wrote."
     tensors, meta = read_safetensors(path, kw.get("device", "cpu"))
@@ -230,7 +230,8 @@ def load_saematch(path: str | Path, **kw) -> SAE:
             "that holds cfg.json and sae_weights.safetensors"
         )
     info = {**parse_json(meta.get("info", "{}"), path), "source": str(path)}
-    info = {k: printable(v) if isinstance(v, str) else v for k, v in info.items()}
+    text = lambda k, v: isinstance(v, str) or k in ("architecture", "hook_name", "model_name")
+    info = {k: printable(str(v)) if text(k, v) else v for k, v in info.items() if v is not None}
     settings = own_settings(meta, path)
     check_names({k: p for k, p in tensors.items() if k != "W_skip"}, "jumprelu", str(path))
     tensors = {
