@@ -1,0 +1,78 @@
+# Written from nbs/matching/08_lineage.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.matching.lineage import (
+    Lineages,
+    Lineage,
+)
+
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+
+
+def small(**more):
+    "Three lineages over layers 4, 5, 6 of 2, 2 and 3 latents: one whole, one with a gap, one latent alone."
+    members = torch.tensor([[0, 1, 2], [1, -1, 0], [-1, 0, -1], [-1, -1, 1]])
+    known = dict(gain=torch.tensor([0.9, 0.2, 0.0, 0.0]).double(), link=torch.full((4, 3), float("nan")).double())
+    known["link"][0, :2], known["link"][1, 0] = torch.tensor([0.75, 0.625]).double(), 0.5
+    info = dict(objective=1.1, bound=1.3, fingerprints=["a", "b", "c"], name="toy")
+    return Lineages(members, (4, 5, 6), (2, 2, 3), **known, info=info | more)
+
+
+def test_tables_of_lineages():
+    t = small()
+    frame, links = t.frame(), t.links()
+    assert (
+        list(zip(frame.layer, frame.latent)) != [] and not frame.duplicated(["layer", "latent"]).any() and len(frame) == 7
+    )
+    assert links[["layer_a", "latent_a", "layer_b", "latent_b"]].values.tolist() == [
+        [4, 0, 5, 1],
+        [5, 1, 6, 2],
+        [4, 1, 6, 0],
+    ]
+    assert links.similarity.tolist() == [0.75, 0.625, 0.5] and links.span.tolist() == [1, 1, 2]
+    assert t.events().values.tolist() == [["gap", 5, 1]]
+    assert t.summary().goes_on.tolist()[:2] == [1.0, 0.5] and t.summary().half_life.tolist()[:2] == [float("inf"), 1.0]
+    with expect_fail(UsageError, "the event must be one of birth, death, gap"):
+        t.events("marriage")
+    with expect_fail(ValueError, "each of the 2 latents of layer 4 must stand in exactly one lineage"):
+        Lineages(torch.tensor([[0], [0]]), (4,), (2,), torch.zeros(2), torch.zeros(2, 1))
+    t.summary()
+
+
+def test_one_lineage_and_the_match_of_two_layers():
+    t = small()
+    assert t.of(6, 0).members == {4: 1, 6: 0} and repr(t.of(4, 0)) == "Lineage 0: 4/0 - 5/1 - 6/2"
+    assert t.match(4, 6).index.tolist() == [2, 0] and t.match(6, 5).index.tolist() == [-1, -1, 1]
+    assert "3 layers" in repr(t) and "| lineages | 2 | 1 | 1 |" in t._repr_markdown_()
+    with expect_fail(KeyError, "unknown layer of these lineages '7'"):
+        t.of(7, 0)
+    with expect_fail(KeyError, "unknown latent of layer 6 '3'"):
+        t.of(6, 3)
+
+
+def test_a_file_of_lineages_comes_back_or_is_refused():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.safetensors"
+        t = small()
+        t.save(path)
+        back = Lineages.load(path, ["a", "b", "c"])
+        assert torch.equal(back.members, t.members) and dict(back.info) == dict(t.info) and back.p is None
+        with expect_fail(ValueError, "lineages of other weights: they were made from toy"):
+            Lineages.load(path, ["a", "b", "d"])
+        with expect_fail(UsageError, "saved as a .safetensors file"):
+            t.save(Path(folder) / "t.json")
+        whole = path.read_bytes()
+        for at in (len(whole) - 5, whole.index(b"objective") + 14, len(whole) - 100):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with expect_fail(ValueError, "hash differs"):
+                Lineages.load(path)
