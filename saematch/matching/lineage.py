@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from fastcore.basics import patch
@@ -21,6 +22,9 @@ from torch import Tensor
 
 from ..ground import UsageError, atomic, check_target, read_safetensors, unknown
 from .match import Match
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/matching/08_lineage.ipynb #ln080006
 @dataclass(frozen=True, eq=False, repr=False)
