@@ -36,6 +36,7 @@ _HOME = {
     "matching.match": ("match", "Match"),
     "matching.compose": ("compose",),
     "model.lm": ("load_lm",),
+    "judging.depth": ("lineages",),
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
 _HOME = {name: module for module, names in _HOME.items() for name in names}

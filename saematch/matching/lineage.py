@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/matching/08_lineage.ipynb #ln080006
 @dataclass(frozen=True, eq=False, repr=False)
 class Lineages:
-    """Which latents of several layers are one feature: `members[k, x]` is the latent of lineage k in `layers[x]`, or -1.
+    """Which latents of several layers are one feature: `members[k, x]` is a latent of `layers[x]`, or -1.
 
     Raises ValueError unless every latent stands in exactly one lineage.
     """
@@ -123,9 +123,9 @@ def events(self: Lineages, event: str | None = None) -> "pd.DataFrame":  # event
 
 @patch
 def summary(self: Lineages) -> "pd.DataFrame":  # one row for each layer
-    """latents, alone, born here, last seen here, absent (gap), and `goes_on`: the share that has a later member.
+    """latents, alone, born here, last seen here, absent (gap), and `goes_on`: the share with a later member.
 
-    `half_life` (layers) is what that share would give if it stayed: log(1/2) / log(goes_on), infinite where all go on. The last layer has none.
+    `half_life`, in layers: log(1/2) / log(goes_on), infinite where all go on. The last layer has none.
     """
     import pandas as pd
 
