@@ -7,6 +7,7 @@ for PyTorch.
 __version__ = "0.1.0"
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _HOME = {
     "matching.match": ("match", "Match"),
     "matching.compose": ("compose",),
     "model.lm": ("load_lm",),
+    "model.cards": ("card", "cards"),
     "judging.depth": ("lineages",),
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
@@ -64,10 +66,30 @@ __all__ = [
 ]
 
 
+# (class, method) -> what shows it: methods of low floors that a high floor fills, when they are called
+_SHOWN = {
+    ("matching.match", "Match", "show"): ("model.show", "show_match"),
+    ("saes.sae", "SAE", "card"): ("model.show", "show_latent"),
+}
+
+
+def _later(module, function):
+    "A method that imports its room when it is called."
+
+    def method(self, *args, **kwargs):
+        return getattr(importlib.import_module(f"{__name__}.{module}"), function)(self, *args, **kwargs)
+
+    method.__doc__ = f"See `saematch.{module}.{function}`."
+    return method
+
+
 def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    for (room, kind, method), by in _SHOWN.items():
+        if loaded := sys.modules.get(f"{__name__}.{room}"):
+            setattr(getattr(loaded, kind), method, _later(*by))
     return value
 
 

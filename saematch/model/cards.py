@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['cards_folder', 'write_texts', 'write_cards', 'make_cards', 'tokens_key', 'Cards', 'words_of', 'texts_of', 'read_card',
-           'context_of', 'cards', 'weights_of', 'known_suite', 'card']
+           'context_of', 'layers_in', 'layers_with_cards', 'cards', 'weights_of', 'known_suite', 'card']
 
 # %% ../../nbs/model/09_cards.ipynb #cf08co02
 import hashlib
@@ -25,6 +25,7 @@ from ..ground import UnknownName, UsageError, parse_json
 from .activations import norm_limits
 from .card import Card, Context, FiresOn, token_texts
 from .gather import Gather, gather
+from .label import label
 from .lm import cache_folder, weights_sha256
 from .tables import NAMES, layer_table, write_parquet
 from .text import Tokens
@@ -172,14 +173,16 @@ def read_card(cards: Cards, latent: int) -> Card:
     tokens = [
         FiresOn(words[t["token"]], t["times"], t["times"] / active, t["times"] / t["occurs"]) for t in row["tokens"]
     ]
-    site = header.get("neuronpedia_id")
+    site, contexts = header.get("neuronpedia_id"), [context_of(cards, c) for c in row["contexts"]]
+    top = [(c.tokens, c.peak) for c in contexts if c.quantile == "top"]
+    row["label"] = row["label"] or str(label(tokens, row["active"], top, [words[r["token"]] for r in row["promoted"]]))
     return Card(
         suite=cards.suite,
         layer=cards.layer,
         weights=header["weights"],
         seen=header["seen"],
         histogram=(edges, np.array(row["histogram"])),
-        contexts=[context_of(cards, c) for c in row["contexts"]],
+        contexts=contexts,
         tokens=tokens,
         promoted=named(row["promoted"], "logit"),
         suppressed=named(row["suppressed"], "logit"),
@@ -197,6 +200,20 @@ def context_of(cards: Cards, c: Mapping) -> Context:
     return Context(tokens, value, c["document"], c["position"], c["position"] - c["first"], NAMES[c["quantile"]])
 
 # %% ../../nbs/model/09_cards.ipynb #cf08co12
+def layers_in(folder: Path) -> list[int]:
+    "The layers that a folder has cards of."
+    names = [p.stem.removeprefix("layer_") for p in folder.glob("layer_*.parquet")]
+    return sorted(int(n) for n in names if n.isdecimal())
+
+
+def layers_with_cards(suite: Suite | str | Path) -> list[int]:
+    "The layers of a suite that have cards. Raises UsageError if there are none, and says how to make them."
+    if not (found := layers_in(cards_folder(suite))):
+        name = getattr(suite, "name", suite)
+        raise UsageError(f"no cards of {name}; make them with: saematch cards {name}")
+    return found
+
+
 def cards(
     suite: Suite | str | Path,  # a suite, or its name or folder
     layer: int,
@@ -207,8 +224,7 @@ def cards(
     Raises UsageError if there are none (and says how to make them), or if they are of other weights than the suite has.
     """
     name, folder = str(getattr(suite, "name", suite)), Path(folder or cards_folder(suite))
-    there = sorted(int(p.stem.removeprefix("layer_")) for p in folder.glob("layer_*.parquet"))
-    if layer not in there:
+    if layer not in (there := layers_in(folder)):
         what = f"layer {layer} (there are cards of {there})" if there else f"{name}: {folder.name}/ is missing"
         raise UsageError(f"no cards of {what}; make them with: saematch cards {name}")
     found = Cards(folder, layer)
