@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['visible', 'marked', 'bars', 'template', 'line', 'on_shared', 'shared_places', 'piece', 'Pair', 'suite_of',
-           'show_match', 'decoder_cosine', 'show_latent']
+           'show_match', 'decoder_cosine', 'show_latent', 'latent_named', 'described', 'listed']
 
 # %% ../../nbs/model/10_show.ipynb #sh09co02
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from fastcore.basics import patch
 from jinja2 import Environment, StrictUndefined
@@ -20,7 +21,7 @@ from markupsafe import Markup
 from ..ground import UsageError
 from ..matching.match import Match
 from .card import AFTER, BEFORE, Card, Context
-from .cards import Cards, cards
+from .cards import Cards, cards, layers_with_cards
 from ..saes.sae import SAE
 from ..saes.suite import Suite
 
@@ -194,3 +195,32 @@ def decoder_cosine(a: Cards, i: int, b: Cards, j: int) -> float | None:
 def show_latent(sae: SAE, latent: int, folder: str | Path | None = None) -> Card:
     "The card of one latent of an SAE of a suite."
     return cards(*suite_of(sae.info, None), folder)[latent]
+
+# %% ../../nbs/model/10_show.ipynb #sh09co16
+def latent_named(text: str, parts: int) -> list:
+    "SUITE/LAYER/LATENT or LAYER/LATENT, read from the right. Raises UsageError for anything else."
+    found = text.rsplit("/", 2) if parts == 3 else text.split("/")
+    if len(found) != parts or not all(p.isdecimal() for p in found[-2:]):
+        raise UsageError(f"{text!r} names no latent; give {'SUITE/' * (parts == 3)}LAYER/LATENT, as in 14/1091")
+    return [*found[:-2], *map(int, found[-2:])]
+
+
+def described(latent: str, other: str | None = None) -> str:
+    "What `saematch show` prints: a card, or two latents on the same texts."
+    suite, layer, i = latent_named(latent, 3)
+    if other is None:
+        return cards(suite, layer)[i].text()
+    there, j = latent_named(other, 2)
+    return Pair(cards(suite, layer), i, cards(suite, there), j).text()
+
+
+def listed(suite: str, words: str, top: int) -> str:
+    "What `saematch find` prints: latents of each layer. Raises UsageError if there are none."
+    if top < 1:
+        raise UsageError(f"--top must be at least 1, not {top}")
+    found = [cards(suite, layer).find(words, top) for layer in layers_with_cards(suite)]
+    if not any(map(len, found)):
+        raise UsageError(f"no latent of {suite} is often active on {words!r}")
+    table = pd.concat([t for t in found if len(t)], ignore_index=True)
+    table["tokens"] = table.tokens.map(visible)
+    return table.to_string(index=False, max_colwidth=60, float_format=lambda v: f"{v:.2f}")

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'trial_options', 'suite_options', 'add_run', 'add_paper', 'add_match', 'add_info', 'add_releases',
            'add_cards', 'add_show', 'add_find', 'parser', 'say', 'raise_usage', 'trial_of', 'cmd_run', 'cmd_paper',
-           'cmd_match', 'cmd_info', 'hidden_states', 'cmd_releases', 'cmd_cards', 'latent_named', 'cmd_show',
-           'cmd_find', 'main']
+           'cmd_match', 'cmd_info', 'hidden_states', 'cmd_releases', 'cmd_cards', 'cmd_show', 'cmd_find', 'main']
 
 # %% ../../nbs/studies/17_cli.ipynb #fb3669b4
 import argparse
@@ -308,50 +307,24 @@ def cmd_cards(
     from saematch.saes.suite import load_suite
 
     saes = load_suite(suite, pattern)
-    texts = [t for source in text.split(",") for t in load_text(source.strip(), documents)]
+    texts = [t for source in text.split(",") for t in load_text(source.strip(), how["documents"])]
     lm = load_lm(model)
-    folder = make_cards(saes, lm, tokenize(lm, texts, length), None if out is None else os.path.expanduser(out))
+    folder = make_cards(saes, lm, tokenize(lm, texts, how["length"]), None if out is None else os.path.expanduser(out))
     print(f"cards of layers {', '.join(map(str, saes.layers))} written to {folder}")
-
-
-def latent_named(text: str, parts: int) -> list:
-    "SUITE/LAYER/LATENT or LAYER/LATENT, read from the right. Raises UsageError for anything else."
-    found = text.rsplit("/", 2) if parts == 3 else text.split("/")
-    if len(found) != parts or not all(p.isdecimal() for p in found[-2:]):
-        raise_usage(f"{text!r} names no latent; give {'SUITE/' * (parts == 3)}LAYER/LATENT, as in 14/1091")
-    return [*found[:-2], *map(int, found[-2:])]
 
 
 def cmd_show(latent: str, other: str | None) -> None:
     "`saematch show`: a card, or two latents on the same texts."
-    from saematch.model.show import Pair
+    from saematch.model.show import described
 
-    from saematch.model.cards import cards
-
-    suite, layer, i = latent_named(latent, 3)
-    if other is None:
-        print(cards(suite, layer)[i].text())
-    else:
-        there, j = latent_named(other, 2)
-        print(Pair(cards(suite, layer), i, cards(suite, there), j).text())
+    print(described(latent, other))
 
 
 def cmd_find(suite: str, words: str, top: int) -> None:
     "`saematch find`: latents by tokens or label, in each layer."
-    from saematch.model.show import visible
+    from saematch.model.show import listed
 
-    from saematch.model.cards import cards, layers_with_cards
-
-    if top < 1:
-        raise_usage(f"--top must be at least 1, not {top}")
-    found = [cards(suite, layer).find(words, top) for layer in layers_with_cards(suite)]
-    if not any(map(len, found)):
-        raise_usage(f"no latent of {suite} is often active on {words!r}")
-    import pandas as pd
-
-    table = pd.concat(found, ignore_index=True)
-    table["tokens"] = table.tokens.map(visible)
-    print(table.to_string(index=False, max_colwidth=60, float_format=lambda v: f"{v:.2f}"))
+    print(listed(suite, words, top))
 
 # %% ../../nbs/studies/17_cli.ipynb #80bf1d64
 def main(argv: list | None = None) -> int:  # exit code
