@@ -307,9 +307,9 @@ def cmd_cards(
     from saematch.saes.suite import load_suite
 
     saes = load_suite(suite, pattern)
-    texts = [t for source in text.split(",") for t in load_text(source.strip(), how["documents"])]
+    texts = [t for source in text.split(",") for t in load_text(source.strip(), documents)]
     lm = load_lm(model)
-    folder = make_cards(saes, lm, tokenize(lm, texts, how["length"]), None if out is None else os.path.expanduser(out))
+    folder = make_cards(saes, lm, tokenize(lm, texts, length), None if out is None else os.path.expanduser(out))
     print(f"cards of layers {', '.join(map(str, saes.layers))} written to {folder}")
 
 
