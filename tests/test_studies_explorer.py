@@ -9,6 +9,7 @@ from saematch.studies.explorer import (
     compressed,
     asset,
     write_page,
+    explore,
     widget,
 )
 
@@ -95,6 +96,32 @@ def test_what_the_page_does_not_hold_is_refused():
     data = atlas(members, links, title="toy", rate=0.05, events=split, chance=(members, links, 1), alone={16: 5})
     assert data["events"]["event"] == ["split"] and len(data["events"]["others"][0]) == 2
     assert data["chance"]["offset"] == data["lineages"]["offset"] and data["lineages"]["alone"] == [0, 0, 5]
+
+
+def test_lineages_become_a_page():
+    import base64
+    import gzip
+    import json
+    import tempfile
+    from pathlib import Path
+
+    import torch
+
+    from saematch.matching.lineage import Lineages
+
+    members = torch.tensor([[0, 1, 0], [1, 0, -1], [-1, -1, 1]])
+    link = torch.tensor([[0.9, 0.8, 0], [0.6, 0, 0], [0, 0, 0]], dtype=torch.float64)
+    p = torch.tensor([[0.01, 0.02, 1], [0.04, 1, 1], [1, 1, 1]], dtype=torch.float64)
+    info = dict(name="toy", nulls=dict(lineages={"2": 1.0, "3": 1.0}, parts={"2": 0.4, "3": 0.0}))
+    t = Lineages(members, (4, 5, 6), (2, 2, 2), torch.zeros(3).double(), link, p, p[:, 0], info)
+    with tempfile.TemporaryDirectory() as folder:
+        page = explore(t, Path(folder) / "toy.html").read_text()
+        data = json.loads(gzip.decompress(base64.b64decode(page.split('id="atlas">')[1].split("<")[0])))
+        with expect_fail(UsageError, "no p-values"):
+            explore(Lineages(members, (4, 5, 6), (2, 2, 2), torch.zeros(3).double(), link, None, None, info), "toy.html")
+    assert data["lineages"]["q"] == [None, 0.03, 0.03, None, 0.04], "Benjamini and Hochberg: 0.01 x 3, 0.02 x 3 / 2, 0.04"
+    assert data["lineages"]["alone"] == [0, 0, 1] and data["meta"]["rate"] == 0.04
+    data["meta"]["about"]
 
 
 def test_a_widget_holds_the_same_data():
