@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..ground import machine_memory, progress_bar
-from .certificate import Assignment, check_descriptors, inverted
+from .certificate import Assignment, check_descriptors, inverted, judged
 from .costs import costs_of
 from .int8 import int8_is_exact
 from .metric import copies, metric_named
@@ -135,6 +135,9 @@ def solve(X: Tensor, Y: Tensor, metric: str, reject, tol, time_limit, keep, int8
             s = replace(s, status="optimal")
     s = replace(s, costs=replace(costs, products=None))  # room for what follows
     a = search.result(s)
+    if costs.layout.extreme and s.status in ("optimal", "stalled") and tol <= 1e-6:
+        a = judged(X, Y, a)
+        s = replace(s, status=a.status)
     status = "gap limit" if s.status == "optimal" and tol > 1e-6 else s.status
     return replace(a, index=settle_ties(X, Y, a.index), status=status)
 

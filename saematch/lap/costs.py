@@ -81,7 +81,7 @@ def costs_of(
     at = Layout(X, Y, metric_named(metric))
     cpu = at.device.type == "cpu"
     pays = WIDE <= at.D < 2**17 and cpu and int8_is_fast()
-    int8 = at.D > 32 and at.longest < 1e36 and (pays if int8 is None else int8)
+    int8 = at.dtype == torch.float32 and at.longest < 1e36 and (pays if int8 is None else int8)
     kept = roomy(at, int8) if keep is None else keep
     tile = tile or (2**28 if not cpu else 2**21 if kept or int8 else 2**23)
     return Costs(at, int8, kept, keep, tile, (24 if int8 else 4) * at.eps, meter or Meter())

@@ -87,6 +87,17 @@ def paid(self: Edges, mate: Int64[Tensor, " n"]) -> float:
     "What the matched pairs cost."
     return float(self.cost[mate[self.i] == self.j].sum())
 
+
+@patch
+def missing(self: Edges, mate: Int64[Tensor, " n"], u, v, reject: float | None = None) -> float:
+    "What the matched pairs cost above the prices, pair by pair, so that nothing large cancels."
+    i, j = self.i, self.j
+    own = mate[i] == j
+    rest = (0.0 if reject is None else reject) - u
+    rest[i[own]] = self.cost[own] - v[j[own]] - u[i[own]]
+    idle = torch.ones_like(v, dtype=torch.bool).index_fill(0, mate[mate >= 0], False)
+    return float(rest.sum() - v[idle].sum())
+
 # %% ../../nbs/lap/07_edges.ipynb #bfecc3e4
 def solve_sparse(n: int, m: int, i, j, w, stay=None, spare=None) -> Int64[Tensor, " n"]:
     """The cheapest assignment on edges (i, j) with integer costs w, by OR-tools. -1 for unmatched rows.

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROUNDING', 'ROUNDS', 'STAGES', 'Search', 'State', 'trivial', 'soft', 'propose', 'to_look_at', 'price', 'tighten',
-           'remember', 'begin', 'find_prices', 'find_edges', 'repair', 'one_round', 'content', 'certify', 'after_round']
+           'remember', 'remember_exactly', 'begin', 'find_prices', 'find_edges', 'repair', 'one_round', 'content',
+           'certify', 'after_round']
 
 # %% ../../nbs/lap/09_search.ipynb #e6f90af2
 import math
@@ -58,6 +59,7 @@ class State:
     rounds: int = 0
     stalled: int = 0  # rounds in a row that improved nothing
     before: float = math.inf  # the gap before this round
+    missing: float | None = None  # the gap, pair by pair, where rows are extreme
     history: tuple = field(default=(), repr=False)
 
     @property
@@ -70,19 +72,21 @@ class State:
 def chance(self: State) -> float:
     "What a random assignment costs, or none at all if that is cheaper."
     at, reject = self.costs.layout, self.task.reject
+    if at.extreme:  # the mean cost says nothing of the other rows
+        return math.inf if reject is None else at.n * reject
     return at.random if reject is None else min(at.random, at.n * reject)
 
 
 @patch(as_prop=True)
 def gap(self: State) -> float:
     "What is left between the best assignment and the bound."
-    return self.objective - self.bound
+    return self.objective - self.bound if self.missing is None else self.missing
 
 
 @patch(as_prop=True)
 def scale(self: State) -> float:
-    "What chance loses."
-    return max(self.chance - self.bound, 0.0)
+    "What chance loses, at most what typical rows decide."
+    return max(min(self.chance - self.bound, self.costs.layout.typical), 0.0)
 
 
 @patch(as_prop=True)
@@ -90,7 +94,14 @@ def target(self: State) -> float:
     "The gap to reach: `tol` of the scale and 1e-6 of the objective, but not below what float64 sums resolve."
     tol = self.task.tol
     wanted = min(tol * self.scale, 1e-6 * abs(self.objective) if tol <= 1e-6 else math.inf)
-    return max(wanted, ROUNDING * self.size)
+    return max(wanted, self.rounding)
+
+
+@patch(as_prop=True)
+def rounding(self: State) -> float:
+    "Gaps below this are zero. Summed pair by pair, extreme rows do not blur the others."
+    at = self.costs.layout
+    return ROUNDING * (3 * at.typical if at.extreme else self.size)
 
 
 @patch(as_prop=True)
@@ -163,7 +174,10 @@ def propose(s: State) -> tuple:
     i, j, w, u = s.edges.reduced(s.costs, s.v_next)
     use, gap = torch.ones_like(i, dtype=torch.bool), math.inf
     if s.ready:  # the gap at these prices: where soft passes made them, it is not s.gap
-        gap = max(s.objective - float(u.sum() + s.v_next.sum()), 0.0) * (1 + 1e-6) + 1e-15
+        left = s.objective - float(u.sum() + s.v_next.sum())
+        if s.costs.layout.extreme:
+            left = s.edges.missing(s.mate, u, s.v_next, s.task.reject)
+        gap = max(left, 0.0) * (1 + 1e-6) + 1e-15
         use = (s.mate[i] == j) | (w <= gap)
         use = use if use.any() else ~use
     return on_edges(s.costs, i, j, w, use, s.v_next, u, s.task.reject, s.free, gap)
@@ -236,6 +250,8 @@ def tighten(s: State, v, u, low, i, j) -> tuple:
 # %% ../../nbs/lap/09_search.ipynb #ea1d2244
 def remember(s: State, mate=None, v=None, u=None, certain: bool = False) -> State:
     "The state with an assignment if it is better, with prices if they prove more (or are the only certain ones)."
+    if s.costs.layout.extreme:
+        return remember_exactly(s, s.mate if mate is None else mate, v, u, certain)
     if mate is not None:
         paid = s.edges.paid(mate) + (s.task.reject or 0.0) * int((mate < 0).sum())
         if paid < s.objective:
@@ -244,10 +260,21 @@ def remember(s: State, mate=None, v=None, u=None, certain: bool = False) -> Stat
         s = replace(s, v=v, u=u, bound=float(u.sum() + v.sum()))
     return replace(s, v_next=s.v, ready=True)
 
+# %% ../../nbs/lap/09_search.ipynb #robust04
+def remember_exactly(s: State, mate, v, u, certain: bool) -> State:
+    "The same where rows are extreme: gaps are compared pair by pair, for sums of costs would hide the other rows."
+    gap = lambda mate, u, v: s.edges.missing(mate, u, v, s.task.reject)
+    if gap(mate, u, v) < gap(s.mate, u, v):
+        paid = s.edges.paid(mate) + (s.task.reject or 0.0) * int((mate < 0).sum())
+        s = replace(s, mate=mate, objective=paid)
+    if certain or not s.ready or gap(s.mate, u, v) < gap(s.mate, s.u, s.v):
+        s = replace(s, v=v, u=u, bound=float(u.sum() + v.sum()))
+    return replace(s, v_next=s.v, ready=True, missing=gap(s.mate, s.u, s.v))
+
 # %% ../../nbs/lap/09_search.ipynb #67e24b31
 def begin(s: State) -> State:
     "Nothing to do, or the products."
-    if s.gap <= ROUNDING * s.size:
+    if s.gap <= s.rounding:
         return replace(s, status="optimal")
     costs = prepared(s.costs) if s.costs.products is None else s.costs
     return replace(s, costs=costs, stage="prices", rounds=0, stalled=0)
@@ -333,7 +360,10 @@ def result(self: Search, s: State) -> Assignment:
     index[at.rows[matched]] = at.cols[s.mate[matched]]
     u[at.rows], v[at.cols] = s.u / unit, s.v / unit
     bound = float(u.sum() + v.sum())
-    scale = s.chance / unit - bound
-    scale = scale if scale > 10 * ROUNDING * s.size / unit else 0.0  # all assignments cost the same
+    scale = min(s.chance / unit - bound, at.typical / unit)
+    scale = scale if scale > 10 * s.rounding / unit else 0.0  # all assignments cost the same
+    missing = None if s.missing is None else s.missing / unit
     reject = None if self.reject is None else self.reject / unit
-    return Assignment(index, u, v, s.objective / unit, bound, scale, s.status, at.metric.name, reject, s.history)
+    return Assignment(
+        index, u, v, s.objective / unit, bound, scale, s.status, at.metric.name, reject, s.history, missing
+    )

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from .certificate import lengths
 from .metric import Metric, gathered_costs
 
 # %% ../../nbs/lap/03_tiles.ipynb #fde35813
@@ -40,13 +41,16 @@ class Layout:
         self.X, self.Y, self.metric, self.gamma, self.device = X, Y, metric, metric.gamma, X.device
         self.n, self.m, self.D = len(X), len(Y), X.shape[1]
         self.rows, self.cols = (torch.randperm(k, generator=g).to(X.device) for k in (self.n, self.m))
-        self.dtype = torch.float64 if self.D <= 32 else torch.float32
+        long = lengths(X, Y, metric)
+        self.extreme = long.any_extreme  # rows that float32 cannot hold beside the others
+        self.dtype = torch.float64 if self.D <= 32 or self.extreme else torch.float32
         self.eps = torch.finfo(self.dtype).eps / 2
         sample = torch.cat([X[self.rows[:SAMPLE]], Y[self.cols[:SAMPLE]]]).double()
         self.centre = sample.median(0).values * metric.centred
         square = (sample - self.centre).square()
         far, self.loud = square.sum(1), square.mean(0).argsort(descending=True, stable=True)[:LOUD]
         self.unit = unit_of(float(far.median()) or float(far.mean()))
+        self.typical = long.typical(self.gamma) * self.unit**2 if self.extreme else math.inf
         self.kappa = 4 * math.sqrt(self.D + 1) * self.eps
         self.noise = [
             torch.randn(k, SPARE, generator=g).to(self.device, self.dtype) * math.sqrt(self.eps)
