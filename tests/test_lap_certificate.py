@@ -12,8 +12,25 @@ from dataclasses import replace
 
 import torch
 from fastcore.test import expect_fail
+from scipy.optimize import linear_sum_assignment
 
 from saematch.lap.assign import assign
+from saematch.lap.metric import cost_matrix
+
+
+def test_one_long_row_leaves_the_others_their_partners():
+    g = torch.Generator().manual_seed(0)
+    P = torch.randn(300, 40, generator=g)
+    order = torch.randperm(300, generator=g)
+    Q, rows = P[order] + 0.3 * torch.randn(300, 40, generator=g), []
+    for factor in (1, 1e3, 1e5, 1e7, 1e9):
+        X, Y = P.clone(), Q.clone()
+        X[order[7]], Y[7] = X[order[7]] * factor, Y[7] * factor
+        a, dense = assign(X, Y), linear_sum_assignment(cost_matrix(X, Y).numpy())[1]
+        right = lambda index: int((order[index] == torch.arange(300)).sum())
+        rows.append((factor, right(a.index), right(torch.tensor(dense)), a.status, a.relative_gap))
+        assert verify(X, Y, a) and a.status in ("optimal", "rounding") and (factor > 1e7 or rows[-1][1] == 300)
+    rows
 
 
 def test_a_corrupted_certificate_is_rejected():

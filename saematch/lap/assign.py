@@ -55,24 +55,25 @@ def check_options(
 SMALLEST_TILE = 2**20  # entries: where a GPU has no room for this, give up
 
 
-def memory_needed(n: int, m: int, D: int, keep: bool = False, tile: int = 2**23) -> int:
+def memory_needed(n: int, m: int, D: int, keep: bool = False, tile: int = 2**23, extreme: bool = False) -> int:
     """Bytes that `assign` takes at most beside the descriptors.
 
-    4 (n + m) (D + 9) for its copy, 5,000 (n + m) for edges, 6 tiles, 4 n m if `keep`.
+    4 (n + m) (D + 9) for its copy, 5,000 (n + m) for edges, 6 tiles, 4 n m if `keep`. Twice as much but for the edges
+    where numbers take 8 bytes: up to 32 columns, or beside `extreme` rows.
     """
-    item = 8 if D <= 32 else 4
+    item = 8 if D <= 32 or extreme else 4
     return item * ((n + m) * (D + 9) + 6 * tile + (n * m if keep else 0)) + 5000 * (n + m)
 
 
-def check_room(n: int, m: int, D: int, keep: bool | None, device):
+def check_room(n: int, m: int, D: int, keep: bool | None, device, extreme: bool = False):
     "Raise MemoryError if there is not enough memory in the machine (or on the GPU)."
     cuda = torch.device(device).type == "cuda"
     have = torch.cuda.mem_get_info(device)[0] if cuda else machine_memory()
-    need = memory_needed(n, m, D, bool(keep), SMALLEST_TILE)
+    need = memory_needed(n, m, D, bool(keep), SMALLEST_TILE, extreme)
     if need > have:
         advice = (
             "leave out keep=True"
-            if keep and memory_needed(n, m, D, False, SMALLEST_TILE) < have
+            if keep and memory_needed(n, m, D, False, SMALLEST_TILE, extreme) < have
             else "use float32 blocks of fewer columns, a part of the latents, or a larger machine"
         )
         where = "the GPU" if cuda else "this machine"
@@ -124,6 +125,8 @@ def attempt(search: Search, s: State, say: Callable[[str], None] = lambda text: 
 def solve(X: Tensor, Y: Tensor, metric: str, reject, tol, time_limit, keep, int8, progress: bool) -> Assignment:
     "`assign` for checked input, X the smaller side."
     costs = costs_of(X, Y, metric, keep, int8)
+    if costs.layout.extreme:
+        check_room(len(X), len(Y), X.shape[1], keep, X.device, extreme=True)
     deadline = time.monotonic() + time_limit if time_limit else math.inf
     search = Search(None, tol) if reject is None else ShortSearch(reject * costs.layout.unit**2, tol)
     form = "{desc}: {n:.1f} passes over all pairs [{elapsed}]"
@@ -160,8 +163,9 @@ def assign(
     The smaller side is matched fully, unless `reject` is given. Runs on the device of X. Status "optimal": the gap is
     proven to be at most `tol` of what a random assignment loses, or below what float64 sums can resolve; "gap limit":
     the same for a `tol` above 1e-6; "time limit", "interrupted" (Ctrl-C) and "stalled" come with the best assignment so
-    far and its honest gap. O(n m D) time for each of a few passes; memory: see `memory_needed`. Raises TypeError and
-    ValueError for input that `check_descriptors` refuses, MemoryError if it cannot fit.
+    far and its honest gap; "rounding": beside a few very long rows float64 cannot tell a better assignment from this
+    one, and the gap holds what it may hide. O(n m D) time for each of a few passes; memory: see `memory_needed`. Raises
+    TypeError and ValueError for input that `check_descriptors` refuses, MemoryError if it cannot fit.
     """
     check_descriptors(X, Y)
     check_options(metric, reject, tol, time_limit, int8, X.device.type)

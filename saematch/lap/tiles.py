@@ -19,8 +19,7 @@ from fastcore.basics import patch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .certificate import lengths
-from .metric import Metric, gathered_costs
+from .metric import Metric, gathered_costs, lengths
 
 # %% ../../nbs/lap/03_tiles.ipynb #fde35813
 SAMPLE = 512  # rows of either side that decide the centre and the unit

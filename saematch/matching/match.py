@@ -248,7 +248,7 @@ def frame(self: Match) -> "pd.DataFrame":  # one row for each latent of A
     )
 
 # %% ../../nbs/matching/04_match.ipynb #7d3a3d26
-CLAIMS = ("objective", "bound", "scale", "status", "metric", "reject")  # of a proof, beside its prices u and v
+CLAIMS = ("objective", "bound", "scale", "status", "metric", "reject", "missing")  # of a proof, beside its prices
 
 
 @patch
