@@ -104,8 +104,8 @@ def holds(X, Y, metric="sqeuclidean", reject=None, **how):
     assert verify(X, Y, a) and a.status in ("optimal", "rounding")
     small, large, index = (X, Y, a.index) if len(X) <= len(Y) else (Y, X, a.inverse().index)
     more = dearer(small, large, index, dense(small, large, metric, reject), metric, reject or 0.0)
-    assert a.scale <= 3 * typical(X, Y)
     assert more <= a.gap + 1e-13 * typical(X, Y), (a, more)
+    assert a.scale <= 3 * typical(X, Y)
     if a.optimal:
         assert a.gap <= 1e-6 * a.scale
     return a
@@ -119,7 +119,7 @@ def test_long_and_short_rows(metric, n, m, D, size, huge):
     assert a.optimal or size > 2e3
 
 
-@pytest.mark.parametrize("seed", range(36))
+@pytest.mark.parametrize("seed", range(30))
 def test_one_long_row_a_side(seed):
     g = torch.Generator().manual_seed(seed)
     n, D, power = (int(torch.randint(*span, (), generator=g)) for span in ((5, 120), (2, 60), (4, 11)))
