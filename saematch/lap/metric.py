@@ -253,7 +253,7 @@ def cost_matrix(
     return cost
 
 # %% ../../nbs/lap/01_metric.ipynb #robust01
-SAMPLE = 512  # rows of a side that decide its middle
+SAMPLE = 128  # rows of a side that decide its middle
 CLIP = 100.0  # no squared length counts as more than so many times the upper quartile
 EXTREME = 2.0**20  # beyond so many times, float32 cannot hold a row beside the others
 
