@@ -58,7 +58,7 @@ def lengthened(n, m, D, seed, huge, size, dtype=torch.float32, noise=None):
 
 
 def dense(X, Y, metric="sqeuclidean", reject=None):
-    "The best partner of each row of X (-1: none) by SciPy, from float64 costs without what is the same for all columns."
+    "The best partner of each row of X (-1: none) by SciPy, from float64 costs without what all columns share."
     X, Y = X.double(), Y.double()
     centre = Y.median(0).values * (metric == "sqeuclidean")
     x, y = X - centre, Y - centre

@@ -30,7 +30,7 @@ def test_one_long_pair_leaves_the_others_their_partners():
         wrong = float((pair_costs(X[i], Y[j], a.metric) - pair_costs(X[i], Y[j.flip(0)], a.metric)).sum())
         scales = 300 * random_pair_cost(X, Y), lengths(X, Y, a.metric).typical(2.0)
         rows.append((factor, *(wrong / s for s in scales), found, a.status, a.relative_gap))
-        assert verify(X, Y, a) and found == 300 and (a.status == "optimal" if factor <= 1e7 else "rounding")
+        assert verify(X, Y, a) and found == 300 and a.status == ("optimal" if factor <= 1e7 else "rounding")
     rows[-1]
 
 

@@ -157,8 +157,15 @@ class Recomputed:
     extreme: bool  # whether float32 cannot hold some rows beside the others
     paid: float  # the sum of the sizes of the costs
 
-
-def leads(X, Y, v, index, metric: Metric, at: Lengths) -> tuple:
+# %% ../../nbs/lap/02_certificate.ipynb #robust07
+def leads(
+    X: Float[Tensor, "n D"],
+    Y: Float[Tensor, "m D"],
+    v: Float[Tensor, " m"],
+    index: Int64[Tensor, " n"],
+    metric: Metric,
+    at: Lengths,
+) -> tuple:
     """Of each row: what it costs alone, gamma p(x.y_j) + v_j - b_j at its partner, the largest at other columns, and
     the last two with what rounding may hide.
 
@@ -180,7 +187,7 @@ def leads(X, Y, v, index, metric: Metric, at: Lengths) -> tuple:
         found.append((metric.alone(x), own, best, own - sure, above))
     return tuple(torch.cat(t) for t in zip(*found))
 
-
+# %% ../../nbs/lap/02_certificate.ipynb #robust08
 def recompute(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], a: Assignment) -> Recomputed:
     "One pass over all pairs, in float64. X must not have more rows than Y."
     index, v, given = a.index.to(X.device), a.v.to(X.device), a.u.to(X.device)
@@ -193,7 +200,7 @@ def recompute(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], a: Assignment) -
     low = (alone - torch.maximum(own, best)).clamp(max=stay)
     u = torch.minimum(given, low)
     bound = math.fsum(u.tolist()) + math.fsum(v.tolist())  # holds whatever a.u is
-    scale = max(worth(X, Y, a.metric, a.reject, at, long) - bound, 0.0)
+    scale = max(worth(X, Y, a.metric, a.reject, long) - bound, 0.0)
     scale = min(scale, at.typical(metric.gamma)) if long else scale
     gap, most = (
         missing(costs, v, index, alone, own, best, stay),
@@ -204,7 +211,15 @@ def recompute(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], a: Assignment) -
     return Recomputed(paid, bound, scale, size, blur, given - low, gap, most - gap, long, float(costs.abs().sum()))
 
 
-def missing(costs, v, index, alone, own, best, stay: float) -> float:
+def missing(
+    costs: Float[Tensor, " n"],
+    v: Float[Tensor, " m"],
+    index: Int64[Tensor, " n"],
+    alone: Float[Tensor, " n"],
+    own: Float[Tensor, " n"],
+    best: Float[Tensor, " n"],
+    stay: float,
+) -> float:
     "The gap of column prices v, pair by pair: what each row would rather pay elsewhere, and prices nobody pays."
     matched = index >= 0
     row = torch.where(matched, best - own, best - alone)
@@ -215,7 +230,7 @@ def missing(costs, v, index, alone, own, best, stay: float) -> float:
     return math.fsum(row.clamp(min=0).tolist()) - math.fsum(v[idle].tolist())
 
 # %% ../../nbs/lap/02_certificate.ipynb #robust03
-def worth(X, Y, metric: str, reject: float | None, at: Lengths, long: bool) -> float:
+def worth(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str, reject: float | None, long: bool) -> float:
     "What chance costs. Where rows are extreme, the mean cost of a pair says nothing of the others, and is left out."
     if not long:
         return chance(X, Y, metric, reject)

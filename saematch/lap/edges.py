@@ -89,7 +89,13 @@ def paid(self: Edges, mate: Int64[Tensor, " n"]) -> float:
 
 
 @patch
-def missing(self: Edges, mate: Int64[Tensor, " n"], u, v, reject: float | None = None) -> float:
+def missing(
+    self: Edges,
+    mate: Int64[Tensor, " n"],
+    u: Float[Tensor, " n"],
+    v: Float[Tensor, " m"],
+    reject: float | None = None,
+) -> float:
     "What the matched pairs cost above the prices, pair by pair, so that nothing large cancels."
     i, j = self.i, self.j
     own = mate[i] == j

@@ -232,7 +232,9 @@ def remember(s: State, mate=None, v=None, u=None, certain: bool = False) -> Stat
     return replace(s, v_next=s.v, ready=True)
 
 # %% ../../nbs/lap/09_search.ipynb #robust04
-def remember_exactly(s: State, mate, v, u, certain: bool) -> State:
+def remember_exactly(
+    s: State, mate: Int64[Tensor, " n"], v: Float[Tensor, " m"], u: Float[Tensor, " n"], certain: bool
+) -> State:
     "The same where rows are extreme: gaps are compared pair by pair, for sums of costs would hide the other rows."
     gap = lambda mate, u, v: s.edges.missing(mate, u, v, s.task.reject)
     if gap(mate, u, v) < gap(s.mate, u, v):
