@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from saematch import assign, verify
 from saematch.lap import assign as face
 from saematch.lap import costs as laid_out
-from saematch.lap import edges, search
+from saematch.lap import bounds, edges, search
 from saematch.lap.bounds import price_block
 from saematch.lap.edges import lowest_of
 from saematch.lap.int8 import BOUND, int8_is_exact
@@ -181,8 +181,8 @@ def test_8_bits_are_given_up_where_they_hide_too_much(monkeypatch):
     g = torch.Generator().manual_seed(0)
     centres = 3 * torch.randn(4, 300, generator=g)
     X, Y = (centres.repeat(200, 1) + 1e-3 * torch.randn(800, 300, generator=g) for _ in range(2))
-    seen, in_full = [], search.in_full
-    monkeypatch.setattr(search, "in_full", lambda c: (seen.append(c.products.rough), in_full(c))[1])
+    seen, in_full = [], bounds.in_full
+    monkeypatch.setattr(bounds, "in_full", lambda c: (seen.append(c.products.rough), in_full(c))[1])
     a = assign(X, Y, int8=True)
     assert seen == [True]
     close(a, X, Y, "sqeuclidean", None)
