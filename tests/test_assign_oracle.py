@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 
 from saematch import assign, verify
 from saematch.lap import assign as face
-from saematch.lap import costs as laid_out
 from saematch.lap import bounds, edges, search
+from saematch.lap import costs as laid_out
 from saematch.lap.bounds import price_block
 from saematch.lap.edges import lowest_of
 from saematch.lap.int8 import BOUND, int8_is_exact
