@@ -118,7 +118,7 @@ class Offers:
 
     def add(self, rows: Tensor, columns: Tensor, c: Float[Tensor, "rows columns"], k: int) -> None:
         "New lists of the k cheapest for some latents of A, from their costs to some of B."
-        cost, at, known, bound = (t.cpu() for t in nearest(c, k))
+        cost, at, known, bound = (t.detach().cpu() for t in nearest(c, k))
         at = columns[at]
         for i, x, j, n, b in zip(rows.tolist(), cost.numpy(), at.numpy(), known.tolist(), bound.tolist()):
             self.lists[i] = zip(x[:n], j[:n]), b
