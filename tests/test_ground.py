@@ -8,6 +8,10 @@ from saematch.ground import (
     UsageError,
     printable,
     atomic,
+    checksum,
+    write_json,
+    read_json,
+    write_safetensors,
     read_safetensors,
     digits_in,
     check_finite,
@@ -20,6 +24,7 @@ from saematch.ground import (
 
 import errno
 import pickle
+import random
 import tempfile
 from contextlib import chdir
 from pathlib import Path
@@ -59,6 +64,32 @@ def test_a_pickle_is_refused_whatever_it_is_called():
         path.write_bytes(safetensors_bytes({"w": torch.ones(3)}, {"format": "pt"}))
         tensors, metadata = read_safetensors(path)
     tensors, metadata
+
+
+def test_one_changed_byte_is_found_in_every_kind_of_file():
+    rng = random.Random(0)
+    kinds = {
+        "t.safetensors": (
+            lambda p: write_safetensors(p, dict(x=torch.arange(300.0), e=torch.ones(0)), dict(k="v")),
+            read_safetensors,
+        ),
+        "t.json": (lambda p: write_json(p, dict(x=[0.25] * 99, t=dict(a=None))), read_json),
+    }
+    said = {}
+    for name, (write, read) in kinds.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write(path := Path(folder) / name)
+            whole, right = path.read_bytes(), str(read(path))
+            found = 0
+            for place in rng.sample(range(len(whole)), 100):
+                path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << rng.randrange(8))]) + whole[place + 1 :])
+                try:
+                    read(path)
+                except ValueError:
+                    found += 1
+            said[name] = f"{found} of 100 changed bytes refused"
+            assert found >= 60, "the others change no value: white space, statistics, the name of the checksum"
+    said
 
 
 def test_a_pattern_of_many_stars_is_read_at_once():

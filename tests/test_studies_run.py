@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from fastcore.test import expect_fail
 
-from saematch.ground import UsageError
+from saematch.ground import UsageError, read_json
 from saematch.matching.match import Match
 from saematch.saes.files import save_sae
 from saematch.saes.suite import load_suite
@@ -46,7 +46,7 @@ def test_a_run_finds_the_planted_partners():
         assert len(pairs) == 3 * 60 and len(list((Path(folder) / "out" / "matches").rglob("*.safetensors"))) == 3 + 2 * 10
         page = (Path(folder) / "out" / "report.html").read_text()
         assert page.count("data:image/png;base64,") == 4 and "<script" not in page and summary["findings"][0] in page
-        assert json.loads((Path(folder) / "out" / "summary.json").read_text()) == summary
+        assert read_json(Path(folder) / "out" / "summary.json") == summary
 
 
 def test_a_killed_run_continues_to_the_same_numbers():

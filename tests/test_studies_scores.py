@@ -11,7 +11,6 @@ from saematch.studies.scores import (
 )
 
 
-import json
 import tempfile
 from pathlib import Path
 

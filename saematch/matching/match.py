@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float, Int64
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from ..ground import UsageError, atomic, check_device, check_target, read_safetensors
+from ..ground import UsageError, check_device, check_target, read_safetensors, write_safetensors
 from ..lap.assign import assign
 from ..lap.certificate import Assignment, inverted
 from ..lap.metric import pair_costs
@@ -266,8 +265,7 @@ def save(self: Match, path: str | Path) -> None:
         claims = {k: getattr(self.proof, k) for k in CLAIMS}
         found = {} if torch.equal(self.proof.index, self.index) else dict(found=self.proof.index)
         tensors, meta = tensors | found | dict(u=self.proof.u, v=self.proof.v), meta | dict(proof=json.dumps(claims))
-    with atomic(path) as tmp:
-        tmp.write_bytes(safetensors_bytes({k: t.contiguous() for k, t in tensors.items()}, meta))
+    write_safetensors(path, tensors, meta)
 
 
 @patch(cls_method=True)

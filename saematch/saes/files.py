@@ -20,11 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from safetensors.torch import save as safetensors_bytes
 
 from saematch.ground import (
     UsageError,
-    atomic,
     check_device,
     check_target,
     digits_in,
@@ -36,6 +34,7 @@ from saematch.ground import (
     refuse_pickle,
     unknown,
     user_path,
+    write_safetensors,
 )
 from .architecture import check_names, crosscoder, from_tensors, made
 from .sae import SAE
@@ -203,9 +202,8 @@ def save_sae(
         settings=json.dumps(settings),
         info=json.dumps(dict(sae.info)),
     )
-    with atomic(path) as tmp:
-        own = lambda p: p.cpu().clone(memory_format=torch.contiguous_format)  # SAEs of decoders alone share tensors
-        tmp.write_bytes(safetensors_bytes({k: own(p) for k, p in sae.parameters().items()}, meta))
+    own = lambda p: p.cpu().clone(memory_format=torch.contiguous_format)  # SAEs of decoders alone share tensors
+    write_safetensors(path, {k: own(p) for k, p in sae.parameters().items()}, meta)
 
 # %% ../../nbs/saes/04_files.ipynb #fz040001
 SETTINGS = dict(activation=str, k=(int, type(None)), normalize=str, transcoder=bool)  # in the header of an own file

@@ -14,9 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from safetensors.torch import save as safetensors_bytes
 
-from ..ground import atomic, progress_bar, read_safetensors
+from ..ground import progress_bar, read_safetensors, write_safetensors
 from ..judging.routes import Pair, ridge
 from ..judging.sums import measure, merge
 from ..matching.match import Match, match
@@ -139,8 +138,7 @@ def pass_over(
             if (sums := load_chunk(path, key)) is None:
                 rows = torch.arange(first, last).split(trial.batch)
                 sums = merge(measure(lm, pairs, texts[source][r], fitted.limits, loss) for r in rows)
-                with atomic(path) as tmp:
-                    tmp.write_bytes(safetensors_bytes({k: v.contiguous() for k, v in sums.items()}, {"key": key}))
+                write_safetensors(path, sums, {"key": key})
             found[source].append(sums)
             bar.set_postfix_str(f"{source}{', with losses' if loss else ''}"), bar.update(last - first)
     return {s: merge(parts) for s, parts in found.items()}

@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from ..ground import atomic
+from ..ground import atomic, write_json
 from ..matching.names import shown
 from ..saes.gauge import BLOCKS, judging
 from .panels import png
 from .paper import panels
+from .tables import write_table
 
 # %% ../../nbs/studies/15_report.ipynb #1963a440
 def draw_growth(growth: pd.DataFrame):
@@ -197,13 +198,11 @@ def write_report(
 # %% ../../nbs/studies/15_report.ipynb #re000009
 def write_results(out: Path, tables: dict, summary: dict, record: dict):
     "Write pairs.parquet, figures/*.png, report.html and summary.json, each whole or not at all."
-    with atomic(out / "pairs.parquet") as tmp:
-        tables["pairs"].to_parquet(tmp, index=False)
+    write_table(out / "pairs.parquet", tables["pairs"])
     drawn = figures(tables) | evidence_figures(tables, record["layers"])
     images = {k: (png(fig), caption) for k, (fig, caption) in drawn.items()}
     for name, (data, _) in images.items():
         with atomic(out / "figures" / f"{name}.png") as tmp:
             tmp.write_bytes(data)
     write_report(out / "report.html", tables, images, record)
-    with atomic(out / "summary.json") as tmp:
-        tmp.write_text(json.dumps(summary, indent=1))
+    write_json(out / "summary.json", summary)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from ..ground import UsageError, atomic, read_json, sweep, user_path
+from ..ground import UsageError, read_json, sweep, user_path, write_json
 from ..saes.gauge import gauge_of, judging
 from ..saes.suite import Suite, fingerprint, load_suite
 from .matches import match_all
@@ -95,15 +95,13 @@ def claim(
             record = of_this_run(at, record)
         except (UsageError, OSError):
             shutil.rmtree(at)
-    with atomic(at / "run.json") as tmp:
-        tmp.write_text(json.dumps(record, indent=1))
+    write_json(at / "run.json", record)
     return at
 
 # %% ../../nbs/studies/16_run.ipynb #ru000011
 def exchange(out: Path) -> None:
     "Put the complete run that stands beside the results of `out` in their place."
-    with atomic(out / NEXT / "names.json") as tmp:
-        tmp.write_text(json.dumps(dict(names=sorted(p.name for p in (out / NEXT).iterdir() if p != tmp))))
+    write_json(out / NEXT / "names.json", dict(names=sorted(p.name for p in (out / NEXT).iterdir())))
     os.replace(out / NEXT, out / DONE)
     finish_exchange(out)
 

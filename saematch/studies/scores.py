@@ -7,7 +7,6 @@ __all__ = ['TABLES', 'sums_of', 'explained', 'pair_scores', 'score_table', 'late
            'load_experiment', 'load_run', 'judged', 'counted']
 
 # %% ../../nbs/studies/08_scores.ipynb #sc000003
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..ground import UsageError, user_path
+from ..ground import UsageError, read_json, user_path
 from ..judging.evidence import Score, Sums, decomposition
 from ..judging.routes import Pair
 from ..judging.sums import key as sum_of
@@ -24,6 +23,7 @@ from ..matching.match import Match
 from ..saes.suite import Suite
 from .fitting import Fit
 from .options import Trial
+from .tables import read_table
 
 # %% ../../nbs/studies/08_scores.ipynb #a3f0e6de
 def sums_of(found: Mapping, pairs: Mapping) -> Sums:
@@ -148,13 +148,13 @@ def load_experiment(folder: str | Path) -> dict:
     tables = {}
     for name in TABLES:
         try:
-            tables[name] = pd.read_parquet(folder / f"{name}.parquet")
-        except (OSError, ValueError) as e:  # pyarrow's errors are ValueErrors
+            tables[name] = read_table(folder / f"{name}.parquet")
+        except (OSError, ValueError) as e:
             raise UsageError(
                 f"{folder / name}.parquet is missing or damaged ({e}); "
                 f"make it again with saematch run --evaluate --out {asked}"
             ) from e
-    return tables | dict(facts=json.loads((folder / "facts.json").read_text()))
+    return tables | dict(facts=read_json(folder / "facts.json"))
 
 # %% ../../nbs/studies/08_scores.ipynb #sc000023
 def load_run(
@@ -167,7 +167,7 @@ def load_run(
             f"{folder} holds no complete run: summary.json is missing; "
             f"make one with saematch run --evaluate --out {folder}"
         )
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = read_json(folder / "summary.json")
     return (
         {k: pd.DataFrame(summary[k]) for k in ("mse", "agreement", "growth")}
         | dict(layers=summary["layers"], suite=summary["suite"])

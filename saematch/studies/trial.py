@@ -6,12 +6,11 @@
 __all__ = ['place_of', 'check_trial', 'corpora', 'judge_of', 'write_tables', 'experiment']
 
 # %% ../../nbs/studies/09_trial.ipynb #6624bdc4
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..ground import UsageError, atomic, user_path
+from ..ground import UsageError, user_path, write_json
 from ..judging.evidence import check_evidence, check_kept
 from ..judging.routes import Pair
 from ..judging.sums import merge
@@ -23,6 +22,7 @@ from .matches import Matches
 from .options import Trial
 from .passes import key_of, pairs_of, pass_over
 from .scores import TABLES, facts, latent_table, scale_table, score_table
+from .tables import write_table
 
 # %% ../../nbs/studies/09_trial.ipynb #tr000002
 def place_of(
@@ -84,8 +84,7 @@ def write_tables(folder: Path, tables: Mapping) -> None:
     "Write the tables of an evaluation. Until its facts are back, the tables are not those of one evaluation."
     (folder / "facts.json").unlink(missing_ok=True)
     for name in TABLES:
-        with atomic(folder / f"{name}.parquet") as tmp:
-            tables[name].to_parquet(tmp, index=False)
+        write_table(folder / f"{name}.parquet", tables[name])
 
 # %% ../../nbs/studies/09_trial.ipynb #tr000011
 def experiment(
@@ -117,6 +116,5 @@ def experiment(
     )
     write_tables(folder, tables)
     tables["facts"] = facts(total, sums, pairs, fitted, texts, trial, key)
-    with atomic(folder / "facts.json") as tmp:  # last: where it is, the tables are complete
-        tmp.write_text(json.dumps(tables["facts"], indent=1))
+    write_json(folder / "facts.json", tables["facts"])  # last: where it is, the tables are complete
     return tables
