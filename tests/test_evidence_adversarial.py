@@ -354,21 +354,25 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
 
 
 def test_overwriting_never_leaves_a_folder_of_nobody(tmp_path, monkeypatch):
-    run(suite_in(tmp_path / "suite"), out=tmp_path / "out", layers="0-1", progress=False)
-    (tmp_path / "out" / "paper.html").write_text("of the old run")
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    out = tmp_path / "out"
+    run(suite_in(tmp_path / "suite"), out=out, layers="0-1", progress=False)
+    (out / "paper.html").write_text("of the old run")
+    record = read_json(out / "run.json")
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    at = claim(out, record | dict(layers=[1, 2]), overwrite=True)
+    assert at != out and read_json(at / "run.json")["layers"] == [1, 2]
     import saematch.studies.run as R
 
     def killed(*args, **how):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(R.shutil, "rmtree", killed)
+    monkeypatch.setattr(R.shutil, "rmtree", killed)  # it would remove what [1, 2] had begun, for another run
     with pytest.raises(KeyboardInterrupt):
-        claim(tmp_path / "out", record | dict(layers=[1, 2]), overwrite=True)
+        claim(out, record | dict(layers=[0, 2]), overwrite=True)
     monkeypatch.undo()
-    assert not (tmp_path / "out" / "paper.html").exists()
-    claim(tmp_path / "out", record | dict(layers=[1, 2]), overwrite=True)
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["layers"] == [1, 2]
+    assert all(p.read_bytes() == was for p, was in before.items()), "the old run is whole until a new one is complete"
+    at = claim(out, record | dict(layers=[0, 2]), overwrite=True)
+    assert read_json(at / "run.json")["layers"] == [0, 2] and read_json(out / "run.json")["layers"] == [0, 1]
 
 
 def test_figures_of_silent_saes_say_so():

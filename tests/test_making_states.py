@@ -13,6 +13,7 @@ from saematch.making.states import (
 
 import argparse
 import inspect
+import warnings
 from pathlib import Path
 from tempfile import mkdtemp
 from unittest.mock import patch
@@ -83,6 +84,25 @@ def test_a_killed_run_continues():
     cache_states(lm, t, [0, 1], broken, progress=False)
     assert len(calls) == batches_of_16 + 1, "what is complete is only opened"
     f"{len(calls)} forward passes for {batches_of_16} batches"
+
+
+def test_a_truncated_file_is_named_and_made_again():
+    lm, t = letters_lm(), pack(TEXTS[:1], Letters(), context=64)
+    whole = cache_states(lm, t, [0, 1], Path(mkdtemp()) / "states", progress=False)
+    right, cut, told = {layer: whole[layer].copy() for layer in (0, 1)}, whole.folder / "layer_1.npy", []
+    size = cut.stat().st_size
+    for damage in (size // 3, size - 1, 40, 0, None):  # bytes that are left; None: the file is gone
+        data = cut.read_bytes()[:damage] if damage is not None else None
+        cut.unlink()
+        if data is not None:
+            cut.write_bytes(data)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            again = cache_states(lm, t, [0, 1], whole.folder, progress=False)
+        told += [str(w.message) for w in found]
+        assert again.record == whole.record and all(np.array_equal(again[layer], right[layer]) for layer in (0, 1))
+    assert len(told) == 5 and all("layer_1.npy is no" in line and "made again" in line for line in told)
+    print(told[0].replace(str(whole.folder), whole.folder.name))
 
 
 def test_hidden_states_are_those_of_the_model():

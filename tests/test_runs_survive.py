@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from saematch import load_sae, match, planted, random_sae, save_sae
-from saematch.ground import UsageError
+from saematch.ground import UsageError, read_json
 from saematch.studies import run as running
 from saematch.studies.run import finish_exchange, run
 
@@ -76,7 +76,7 @@ def test_overwriting_replaces_results_only_when_the_new_ones_are_complete(tmp_pa
     monkeypatch.setattr(running, "finish_exchange", watch)
     summary = run(suite, layers=[1, 2], out=out, jobs=1, fold=False, overwrite=True)
     assert sorted(seen.values()) == sorted(done.values()) and done, "what was finished is not matched again"
-    assert json.loads((out / "summary.json").read_text()) == summary and not (out / ".next").exists()
+    assert read_json(out / "summary.json") == summary and not (out / ".next").exists()
     assert not (out / ".done").exists() and (out / "notes.txt").read_text() == "mine"
 
 

@@ -70,7 +70,8 @@ def test_tables_follow_the_matches():
 
 
 def test_one_changed_byte_of_a_table_is_found():
-    whole_table = pd.DataFrame(dict(n=range(99), s=["word"] * 99, x=np.linspace(0, 1, 99), gone=[np.nan] * 99))
+    plain = dict(n=range(99), s=["word"] * 99, x=np.linspace(0, 1, 99), gone=[np.nan] * 99)
+    whole_table = pd.DataFrame(plain | dict(kind=pd.Categorical(["a", "b", "b"] * 33), perhaps=[True, None, False] * 33))
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         write_table(path := Path(folder) / "t.parquet", whole_table)

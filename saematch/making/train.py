@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Float16
 from torch import Tensor
 
-from ..ground import UsageError, atomic, progress_bar, read_json
+from ..ground import UsageError, atomic, progress_bar, read_json, write_json
 from .states import States, cache_states, pack
 from ..model.activations import site
 from ..saes.files import load_sae
@@ -152,8 +152,7 @@ def shown(progress: bool) -> ExitStack:
 def finish(folder: Path, settings: dict, measured: dict) -> dict:
     "Write training.json, the last file of an SAE: where it is, the SAE is complete."
     record = dict(settings=settings, quality=measured)
-    with atomic(folder / "training.json") as tmp:
-        tmp.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(folder / "training.json", record)
     return record
 
 

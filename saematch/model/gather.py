@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from ..ground import UsageError, atomic, progress_bar, read_safetensors
+from ..ground import UsageError, progress_bar, read_safetensors, write_safetensors
 from .activations import hidden_states
 from .card import AFTER, BEFORE, BINS, SAMPLE, TOP, lots
 from .text import Tokens
@@ -224,9 +223,8 @@ def save(gather: Gather, path: str | Path, key: str) -> None:
         found |= {f"{at}/{n}/{k}": v for n, table in layer.contexts.items() for k, v in table.items()}
         shared = zip(*layer.shared) if layer.shared else [()] * 4
         found |= {f"{at}/shared/{k}": np.concatenate(v) if v else np.zeros(0) for k, v in zip(FIRING, shared)}
-    with atomic(path) as tmp:
-        tensors = {k: torch.from_numpy(np.ascontiguousarray(v)).reshape(np.shape(v)) for k, v in found.items()}
-        tmp.write_bytes(safetensors_bytes(tensors, dict(format="saematch.gather/1", key=key)))
+    tensors = {k: torch.from_numpy(np.ascontiguousarray(v)).reshape(np.shape(v)) for k, v in found.items()}
+    write_safetensors(path, tensors, dict(format="saematch.gather/1", key=key))
 
 
 def resume(gather: Gather, path: str | Path, key: str) -> bool:  # whether there was something

@@ -135,9 +135,10 @@ def table_parts(table: "pa.Table") -> Iterator[tuple[str, bytes]]:
     "What the checksum of a table is of."
     yield "pandas", (table.schema.metadata or {}).get(b"pandas", b"")
     for field, column in zip(table.schema, table.columns):
-        plain = column.to_pylist() if str(field.type).endswith("string") else column.to_numpy()
-        data = json.dumps(plain).encode() if isinstance(plain, list) else plain.tobytes()
-        yield f"{field.name} {field.type} {len(column)}", data
+        plain = column.to_numpy()
+        text = plain.dtype == object  # words, lists: not the addresses where Python keeps them
+        data = json.dumps(column.to_pylist(), default=str).encode() if text else plain.tobytes()
+        yield f"{field.name} {'object' if text else field.type} {len(column)}", data
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
