@@ -138,7 +138,7 @@ def table_parts(table: "pa.Table") -> Iterator[tuple[str, bytes]]:
         plain = column.to_numpy()
         text = plain.dtype == object  # words, lists: not the addresses where Python keeps them
         data = json.dumps(column.to_pylist(), default=str).encode() if text else plain.tobytes()
-        yield f"{field.name} {'object' if text else field.type} {len(column)}", data
+        yield f"{field.name} {field.type} {len(column)}", data
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
@@ -147,7 +147,9 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
     from pyarrow import parquet
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    meta = {**(table.schema.metadata or {}), SUM.encode(): checksum(table_parts(table)).encode()}
+    parquet.write_table(table, kept := pa.BufferOutputStream())
+    again = parquet.read_table(pa.BufferReader(kept.getvalue()))  # parquet changes types of categories and lists
+    meta = {**(table.schema.metadata or {}), SUM.encode(): checksum(table_parts(again)).encode()}
     with atomic(path) as tmp:
         parquet.write_table(table.replace_schema_metadata(meta), tmp)
 

@@ -104,7 +104,10 @@ def stored(request, tmp_path_factory):
 @tried(60)
 @given(seed=SEEDS)
 def test_a_flipped_byte_of_an_sae(stored, seed):
-    "Weights carry no checksum: a flip may make another SAE, never a crash. It is then told apart by its fingerprint."
+    """An own file carries a checksum. Other weights carry none: a flip may make another SAE, never a crash.
+
+    It is then told apart by its fingerprint.
+    """
     folder, path, read, data, before = stored
     flip(path, data, seed)
     try:
@@ -116,6 +119,7 @@ def test_a_flipped_byte_of_an_sae(stored, seed):
         torch.equal(p, sae.parameters().get(k)) for k, p in before.parameters().items()
     )
     event("as it was" if equal else "another SAE")
+    assert equal or path.name != "a.safetensors", "an own file that is not what was written is refused"
     assert (sound(sae, folder) == fingerprint(before)) == equal
 
 
