@@ -70,6 +70,7 @@ __all__ = [
 _SHOWN = {
     ("matching.match", "Match", "show"): ("model.show", "show_match"),
     ("saes.sae", "SAE", "card"): ("model.show", "show_latent"),
+    ("model.card", "Card", "_repr_html_"): ("model.show", "card_html"),
 }
 
 

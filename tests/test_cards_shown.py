@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -87,3 +88,10 @@ def test_no_script_of_a_token_runs_in_a_browser(tmp_path):
     seen = subprocess.run([browser, *how, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
     assert seen.count("<mark") == len(bad) and "<title>card</title>" in seen
     assert 'id="taken"' not in seen and "<img" not in seen and "<script" not in seen
+
+
+def test_a_card_draws_itself_as_soon_as_it_is_there():
+    "In a process of its own: nothing but the public name has been imported."
+    code = "from saematch import card; print(card('smollm2-135m-resid', 14, 1091)._repr_html_())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "is, be, was" in out and "<" in out
