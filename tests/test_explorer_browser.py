@@ -70,7 +70,7 @@ def toy(tmp_path_factory):
     near = pd.DataFrame(dict(layer_a=[14], latent_a=[5], layer_b=[15], latent_b=[6], similarity=[0.5]))
     events = pd.DataFrame(dict(event=["split"], layer=[14], latent=[7], others=[[(15, 1), (15, 2)]]))
     chance = lineages(seed=1)
-    data = atlas(members, links, title="toy", rate=0.05, near=near, events=events, chance=(*chance, 2))
+    data = atlas(members, links, title="toy", rate=0.05, near=near, events=events, chance=(*chance, 2), alone={14: 60})
     cards = {layer: [toy_card(layer, i) for i in range(120)] for layer in (14, 15)}
     return members, links, chance, write_page(data, tmp_path_factory.mktemp("page") / "toy.html", cards)
 
@@ -127,6 +127,20 @@ def test_the_slider_counts_what_python_counts(page, toy):
     slide(page, 0.02)
     page.keyboard.press("c")
     assert links_shown(page) == round((chance[1].q <= 0.02).sum() / 2), "two draws of chance, so half of their links"
+
+
+def test_the_half_life_counts_those_that_are_alone_too(page, toy):
+    members = toy[0]
+    born = members[members.layer == 14].lineage
+    last = members[members.lineage.isin(born)].groupby("lineage").layer.max() - 14
+    alive = [len(born) + 60] + [int((last >= d).sum()) for d in (1, 2, 3)]
+    half = alive[0] / 2
+    d = next(d for d in (1, 2, 3) if alive[d] <= half)
+    expected = d - 1 + (alive[d - 1] - half) / (alive[d - 1] - alive[d])
+    page.keyboard.press("3")
+    page.wait_for_selector(".sx-lead")
+    assert f"still found after {expected:.1f} layers" in page.inner_text(".sx-lead")
+    assert f"{len(members) + 60} latents" in page.inner_text(".sx-count")
 
 
 def test_search_finds(page, toy):

@@ -134,7 +134,7 @@ export function mount(element, atlas, { memory = false, told = () => {} } = {}) 
         ${atlas.chance ? html`<label class="sx-chance"><input type="checkbox" role="switch" .checked=${now.chance} @change=${(e) => state.set({ chance: e.target.checked ? "1" : "" })}> what chance would draw</label>` : nothing}
         <button @click=${() => { help = !help; draw(); }} aria-expanded=${help}>?</button>
       </div>
-      <p class="sx-count" role="status">${Math.round(lineages.layer.length / draws).toLocaleString("en")} latents${now.chance ? " (strangers)" : ""}, <b>${Math.round(census.links / draws).toLocaleString("en")}</b> links;
+      <p class="sx-count" role="status">${Math.round((lineages.layer.length + lineages.alone.reduce((a, b) => a + b, 0)) / draws).toLocaleString("en")} latents${now.chance ? " (strangers)" : ""}, <b>${Math.round(census.links / draws).toLocaleString("en")}</b> links;
         ${now.chance ? nothing : html`<b>${all.length.toLocaleString("en")}</b> lineages listed`}${now.find && !now.chance ? html` for “${now.find}”` : nothing}</p>
       <nav class="sx-tabs" aria-label="Views">${Object.entries(VIEWS).map(([k, name]) => html`<button aria-current=${now.view === k ? "page" : "false"} @click=${() => state.set({ view: k })}>${name}</button>`)}
         <span class="sx-space"></span>
