@@ -43,8 +43,8 @@ def test_a_folder_comes_before_an_embedded_suite_of_its_name():
         save_sae(random_sae(5, 7), "smollm2-135m-resid/layer_3.safetensors")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            suite, one = load_suite("smollm2-135m-resid"), load_sae("smollm2-135m-resid/layer_3.safetensors")
-    assert suite.layers == [3] and one.d_sae == 7
+            local, one = load_suite("smollm2-135m-resid"), load_sae("smollm2-135m-resid/layer_3.safetensors")
+    assert local.layers == [3] and one.d_sae == 7
     assert len(said) == 2 and all("not the embedded suite" in str(w.message) for w in said)
 
 
