@@ -162,7 +162,7 @@ class Joined:
     history: tuple = ()  # the objective after each sweep
     done: bool = False
 
-
+# %% ../../nbs/matching/07_joint.ipynb #jt070040
 @dataclass(frozen=True, eq=False)
 class Joint:
     "The search for the best lineages: no group of layers can be joined to the rest in a better way at its end."
@@ -221,7 +221,7 @@ def alone(sims: Similarities) -> Int64[Tensor, "K L"]:
     every = torch.arange(sims.count)
     return torch.full((sims.count, len(sims.rows)), -1).index_put((every, sims.layer), every)
 
-
+# %% ../../nbs/matching/07_joint.ipynb #jt070041
 def direct_pairs(sims: Similarities, x: int, y: int) -> tuple:  # (numbers in layer x, in layer y, gains)
     "The best match of two layers on its own, with rejection: exact."
     at = ((sims.layer[sims.p] == x) & (sims.layer[sims.q] == y)).nonzero()[:, 0]

@@ -120,7 +120,7 @@ def events(self: Lineages, event: str | None = None) -> "pd.DataFrame":  # event
         parts.append(pd.DataFrame(dict(event=name, layer=torch.tensor(self.layers)[x].numpy(), lineage=k.numpy())))
     return pd.concat(parts, ignore_index=True)
 
-
+# %% ../../nbs/matching/08_lineage.ipynb #ln080040
 @patch
 def summary(self: Lineages) -> "pd.DataFrame":  # one row for each layer
     """latents, alone, born here, last seen here, absent (gap), and `goes_on`: the share with a later member.
@@ -173,7 +173,7 @@ class Lineage:
         p = "" if self.whole.p is None or self.whole.p[self.number].isnan() else f", p={self.whole.p[self.number]:.2g}"
         return f"Lineage {self.number}: {' - '.join(steps)}{p}"
 
-
+# %% ../../nbs/matching/08_lineage.ipynb #ln080041
 @patch
 def of(self: Lineages, layer: int, latent: int, labels: Mapping | None = None) -> Lineage:
     "The lineage of a latent. Raises UnknownName for a layer or latent that is not there."
@@ -190,7 +190,7 @@ def at(self: Lineages, layer: int) -> int:
         raise unknown("layer of these lineages", layer, self.layers)
     return self.layers.index(layer)
 
-
+# %% ../../nbs/matching/08_lineage.ipynb #ln080042
 @patch
 def match(self: Lineages, a: int, b: int) -> Match:
     "What the lineages say about two layers; costs unknown (NaN). Raises UnknownName for a layer that is not there."
@@ -230,7 +230,7 @@ def _repr_html_(self: Lineage) -> str:
     size = f'width="{step * len(layers)}" height="{mid + 66}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="12" fill="currentColor">{"".join(out)}</svg>'
 
-
+# %% ../../nbs/matching/08_lineage.ipynb #ln080043
 @patch
 def __repr__(self: Lineages) -> str:
     n = int((self.lengths > 1).sum())
@@ -259,7 +259,7 @@ def digest(tensors: Mapping[str, Tensor], header: str) -> str:
         h.update(tensors[name].contiguous().numpy())
     return h.hexdigest()
 
-
+# %% ../../nbs/matching/08_lineage.ipynb #ln080044
 @patch
 def save(self: Lineages, path: str | Path) -> None:
     """Write the lineages to one .safetensors file, whole or not at all.
