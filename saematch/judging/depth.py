@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['directions', 'null_worlds', 'scored', 'lowest_threshold', 'as_layers', 'lengths_and_gains', 'next_member', 'World',
-           'judged', 'lineages']
+           'judged', 'provenance', 'lineages']
 
 # %% ../../nbs/judging/10_depth.ipynb #dp100003
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 import torch
@@ -169,6 +169,28 @@ def judged(real: World, nulls: dict[str, list[World]], times: dict[str, float]) 
         table[kind] = [times[kind] * sum(int((w.length == n).sum()) for w in worlds) for n in lengths]
     return p_link, p, pd.DataFrame(table, index=pd.Index(lengths, name="length"))
 
+# %% ../../nbs/judging/10_depth.ipynb #dp100041
+def provenance(
+    name: str,
+    saes: Mapping[int, SAE],
+    found: World,
+    limits: Mapping[int, float],  # threshold of each span
+    table: "pd.DataFrame",  # of `judged`: lineages by length, and those of each null
+    options: Mapping,
+) -> dict:
+    "What lineages say about themselves, also in their file: what they were made of, how, and how good they are."
+    return dict(
+        name=name,
+        objective=found.state.objective,
+        bound=upper_bound(found.sims),
+        thresholds={str(s): t for s, t in limits.items()},
+        options=dict(options),
+        fingerprints=[fingerprint(s) for s in saes.values()],
+        origins=[{**origin(s), "layer": l} for l, s in saes.items()],
+        versions=dict(torch=torch.__version__, python=platform.python_version()),
+        nulls={kind: dict(zip(map(str, table.index), map(float, table[kind]))) for kind in table},
+    )
+
 # %% ../../nbs/judging/10_depth.ipynb #dp100015
 def lineages(
     suite: Suite,  # or a dictionary: layer -> SAE
@@ -207,17 +229,7 @@ def lineages(
     times = {kind: max(scale[kind].values()) for kind in nulls}
     p_link, p, table = judged(found, same, times)
     options = dict(q=q, weights=weights, nulls=list(nulls), floor=floor, seed=seed)
-    info = dict(
-        name=getattr(suite, "name", "SAEs"),
-        objective=found.state.objective,
-        bound=upper_bound(found.sims),
-        thresholds={str(s): t for s, t in limits.items()},
-        options=options,
-        fingerprints=[fingerprint(s) for s in saes.values()],
-        origins=[{**origin(s), "layer": l} for l, s in saes.items()],
-        versions=dict(torch=torch.__version__, python=platform.python_version()),
-        nulls={kind: dict(zip(map(str, table.index), map(float, table[kind]))) for kind in table},
-    )
+    info = provenance(getattr(suite, "name", "SAEs"), saes, found, limits, table, options)
     members = torch.where(found.members >= 0, found.members - found.sims.first, -1)
     widths = tuple(s.d_sae for s in saes.values())
     return Lineages(members, tuple(saes), widths, found.gain, found.link, p_link, p, info)
