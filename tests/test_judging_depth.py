@@ -50,6 +50,10 @@ def test_calibrated_lineages_find_planted_ones():
     assert right / claimed > 0.9 and right / there > 0.6
     assert t.objective <= t.bound + 1e-9 and not t.frame().duplicated(["layer", "latent"]).any()
     assert len(t.frame()) == 4 * 80 and t.nulls()["lineages"].sum() == int((t.lengths > 1).sum())
+    chance, links = t.chance("rotation"), t.chance_links("rotation")
+    assert len(links) == len(chance) - chance.lineage.nunique() and (chance.source == chance.layer).all()
+    parts = t.chance("parts")
+    assert (parts.groupby("lineage").source.nunique() == 1).all() and (parts.length > 1).all()
     dict(pairs=claimed, precision=right / claimed, recall=right / there)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.matching.lineage import (
+    Chance,
     Lineages,
     Lineage,
 )
@@ -25,7 +26,19 @@ def small(**more):
     known = dict(gain=torch.tensor([0.9, 0.2, 0.0, 0.0]).double(), link=torch.full((4, 3), float("nan")).double())
     known["link"][0, :2], known["link"][1, 0] = torch.tensor([0.75, 0.625]).double(), 0.5
     info = dict(objective=1.1, bound=1.3, fingerprints=["a", "b", "c"], name="toy")
-    return Lineages(members, (4, 5, 6), (2, 2, 3), **known, info=info | more)
+    one, nothing = torch.ones(1, dtype=torch.float64), torch.full((1, 3), float("nan"), dtype=torch.float64)
+    drawn = Chance(torch.tensor([[1, -1, 2]]), torch.tensor([[6, -1, 6]]), 3 * one, nothing, nothing, one / 2)
+    return Lineages(members, (4, 5, 6), (2, 2, 3), **known, info=info | more, drawn={"parts": drawn})
+
+
+def test_what_chance_draws():
+    t = small()
+    assert t.chance().columns.tolist() == ["lineage", "layer", "latent", "length", "p", "source", "weight"]
+    assert t.chance()[["layer", "latent", "source"]].values.tolist() == [[4, 1, 6], [6, 2, 6]]
+    assert t.chance_links()[["layer_a", "latent_a", "layer_b", "latent_b", "span"]].values.tolist() == [[4, 1, 6, 2, 2]]
+    with expect_fail(KeyError, "unknown null of these lineages 'signs'"):
+        t.chance("signs")
+    t.chance()
 
 
 def test_tables_of_lineages():
@@ -67,6 +80,7 @@ def test_a_file_of_lineages_comes_back_or_is_refused():
         t.save(path)
         back = Lineages.load(path, ["a", "b", "c"])
         assert torch.equal(back.members, t.members) and dict(back.info) == dict(t.info) and back.p is None
+        assert back.chance().equals(t.chance()) and back.chance_links().equals(t.chance_links())
         with expect_fail(ValueError, "lineages of other weights: they were made from toy"):
             Lineages.load(path, ["a", "b", "d"])
         with expect_fail(UsageError, "saved as a .safetensors file"):
