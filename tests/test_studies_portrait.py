@@ -16,12 +16,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastcore.test import expect_fail
-from saematch.studies.portrait import plot_life, snippet
 
 from saematch.matching.lineage import Lineages
 from saematch.model.card import Context
 from saematch.model.cards import cards
 from saematch.saes.suite import load_suite
+from saematch.studies.portrait import plot_life, snippet
 
 
 def test_the_peak_is_always_in_the_snippet():
