@@ -1,0 +1,126 @@
+# Written from nbs/studies/20_supernodes.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.studies.supernodes import (
+    latents,
+    grouped,
+    inside,
+    between_latents,
+    by_chance,
+    merged,
+    supernodes,
+)
+
+
+import copy
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+from saematch.matching.lineage import Lineages
+from saematch.studies.graph import node
+
+
+def two_lineages():
+    "Layers 4, 5 and 6 with four latents each: lineages 0-0-0 and 1-1-1, the others alone."
+    members = torch.tensor(
+        [[0, 0, 0], [1, 1, 1], *[[i if y == x else -1 for y in range(3)] for i in (2, 3) for x in range(3)]]
+    )
+    link = torch.full(members.shape, 0.8, dtype=torch.float64)
+    p = torch.tensor([1e-4, 0.01, *[math.nan] * 6], dtype=torch.float64)
+    info = dict(name="toy", origins=[dict(layer=l, model_name="google/gemma-2-2b") for l in (4, 5, 6)])
+    return Lineages(members, (4, 5, 6), (4, 4, 4), torch.zeros(8).double(), link, link / 100, p, info)
+
+
+def small_graph():
+    "Two tokens; feature 0 fires on both, feature 1 on the second only, latent 3 is a stranger; errors and a logit."
+    latents = [(4, 0, 0), (5, 0, 0), (4, 0, 1), (5, 0, 1), (6, 0, 1), (5, 1, 1), (6, 1, 1), (5, 3, 1)]
+    nodes = [node(*at) for at in latents]
+    nodes.append({**node(0, 5, 1), "feature": -1, "feature_type": "mlp reconstruction error", "layer": "5"})
+    nodes.append({**node(8, 77, 1, 'Output " x" (p=0.500)'), "feature": 77, "feature_type": "logit"})
+    edges = [("4_0_0", "5_0_0", 2.0), ("4_0_1", "5_0_1", 3.0), ("5_0_1", "6_0_1", 4.0), ("4_0_1", "5_3_1", -1.0)]
+    edges += [("5_1_1", "6_1_1", 1.0), ("5_0_1", "6_1_1", 2.0), ("5_3_1", "6_0_1", 0.5), ("6_0_1", "8_77_1", 6.0)]
+    edges += [("0_5_1", "6_0_1", 0.25)]
+    links = [dict(source=a, target=b, weight=w) for a, b, w in edges]
+    q = dict(pinnedIds=["4_0_1"], supernodes=[], linkType="both", clickedId="", sg_pos="")
+    meta = dict(slug="toy", scan="gemma-2-2b", prompt_tokens=["a", "b"], prompt="ab", transcoder_list=[])
+    return dict(metadata=meta, qParams=q, nodes=nodes, links=links)
+
+
+def test_only_whole_groups_count_as_inside():
+    graph, t = small_graph(), two_lineages()
+    nodes = grouped(latents(graph), t)
+    links = between_latents(graph, nodes)
+    group = nodes.set_index("node").group
+    assert nodes.groupby("group").node.apply(sorted).tolist()[1:] == [
+        ["4_0_0", "5_0_0"],
+        ["4_0_1", "5_0_1", "6_0_1"],
+        ["5_1_1", "6_1_1"],
+    ]
+    assert inside(links, group) == (2 + 3 + 4 + 1) / (2 + 3 + 4 + 1 + 1 + 2 + 0.5)
+    assert nodes.group[nodes.node == "5_3_1"].item() == -1
+    wide = grouped(latents(graph), t, reach=1)
+    assert sorted(wide[wide.group == 0].node) == ["4_0_0", "4_0_1", "5_0_0", "5_0_1", "6_0_1"]
+    dealt = by_chance(nodes, links, 200)
+    assert dealt.max() <= inside(links, group) and dealt.std() > 0 and np.array_equal(dealt, by_chance(nodes, links, 200))
+    print(f"inside {inside(links, group):.2f}, by chance {dealt.mean():.2f}")
+
+
+def test_everything_else_stays_as_it_was():
+    graph, t = small_graph(), two_lineages()
+    before = copy.deepcopy(graph)
+    s = supernodes(graph, t, {(4, 0): "is, are"}, merge=True)
+    assert graph == before, "the graph that was given is not touched"
+    for key in ("nodes", "links"):
+        assert s.graph[key] == before[key]
+    added = s.graph["metadata"].pop("saematch_supernodes")
+    assert s.graph["metadata"] == before["metadata"] and added["supernodes"][0]["p"] == 1e-4
+    assert {**s.graph["qParams"], "supernodes": []} == before["qParams"]
+    assert s.graph["qParams"]["supernodes"] == [
+        ["is, are", "4_0_1", "5_0_1", "6_0_1"], ["is, are (2)", "4_0_0", "5_0_0"], ["4/1", "5_1_1", "6_1_1"],
+    ]  # fmt: skip
+    drawn = copy.deepcopy(before)
+    drawn["qParams"]["supernodes"] = [["mine", "4_0_1", "5_3_1"]]
+    kept = supernodes(drawn, t).graph["qParams"]["supernodes"]
+    assert kept[0] == ["mine", "4_0_1", "5_3_1"] and all("4_0_1" not in ids for ids in kept[1:])
+    s
+
+
+def test_merged_links_add_up():
+    one = supernodes(small_graph(), two_lineages(), merge=True).merged
+    total = lambda g: sum(e["weight"] for e in g["links"])
+    within = sum(n.get("inside", 0) for n in one["nodes"])
+    assert math.isclose(total(one) + within, total(small_graph())) and within == 2 + 3 + 4 + 1
+    assert len(one["nodes"]) == 10 - 1 - 2 - 1 and one["metadata"]["slug"] == "toy-merged"
+    ids = {n["node_id"] for n in one["nodes"]}
+    assert {e[end] for e in one["links"] for end in ("source", "target")} <= ids
+    assert not any(e["source"] == e["target"] for e in one["links"])
+    pd.DataFrame(one["links"])
+
+
+def test_a_graph_of_something_else_is_refused():
+    t = two_lineages()
+    with expect_fail(UsageError, "the graph is of gpt2, the lineages are of gemma22b"):
+        supernodes({**small_graph(), "metadata": dict(scan="gpt2")}, t)
+    wide = small_graph()
+    wide["nodes"] += [node(5, 16000, 1), node(6, 9, 0)]
+    with expect_fail(UsageError, "2 nodes are latents that the lineages lack, the first 5_16000_1: layer 5 has 4"):
+        supernodes(wide, t)
+    above = {**small_graph(), "nodes": [node(20, 1, 0)], "links": []}
+    with expect_fail(UsageError, "latents of layers 20, the lineages of 4, 5, 6"):
+        supernodes(above, t)
+    lonely = {**small_graph(), "nodes": [node(4, 0, 0), node(5, 1, 0)], "links": []}
+    with expect_fail(UsageError, "none of the 2 latents share a lineage"):
+        supernodes(lonely, t)
+    odd = {**small_graph(), "nodes": [{**node(4, 0, 0), "feature": 12345, "node_id": "x"}]}
+    with expect_fail(ValueError, "node x: its feature 12345 is no latent of its layer 4"):
+        supernodes(odd, t)
+    same = small_graph()
+    same["nodes"].append({**same["nodes"][0], "feature": -1, "feature_type": "mlp reconstruction error"})
+    "4_0_0" in set(latents(same).node), "an id that two nodes have names neither"
