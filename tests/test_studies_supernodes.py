@@ -6,11 +6,12 @@ import torch
 from saematch.studies.supernodes import (
     latents,
     grouped,
-    inside,
     between_latents,
+    inside,
     by_chance,
     merged,
     supernodes,
+    decoder_suite,
 )
 
 
@@ -29,9 +30,8 @@ from saematch.studies.graph import node
 
 def two_lineages():
     "Layers 4, 5 and 6 with four latents each: lineages 0-0-0 and 1-1-1, the others alone."
-    members = torch.tensor(
-        [[0, 0, 0], [1, 1, 1], *[[i if y == x else -1 for y in range(3)] for i in (2, 3) for x in range(3)]]
-    )
+    alone = [[i if y == x else -1 for y in range(3)] for i in (2, 3) for x in range(3)]
+    members = torch.tensor([[0, 0, 0], [1, 1, 1], *alone])
     link = torch.full(members.shape, 0.8, dtype=torch.float64)
     p = torch.tensor([1e-4, 0.01, *[math.nan] * 6], dtype=torch.float64)
     info = dict(name="toy", origins=[dict(layer=l, model_name="google/gemma-2-2b") for l in (4, 5, 6)])
@@ -56,13 +56,9 @@ def small_graph():
 def test_only_whole_groups_count_as_inside():
     graph, t = small_graph(), two_lineages()
     nodes = grouped(latents(graph), t)
-    links = between_latents(graph, nodes)
-    group = nodes.set_index("node").group
-    assert nodes.groupby("group").node.apply(sorted).tolist()[1:] == [
-        ["4_0_0", "5_0_0"],
-        ["4_0_1", "5_0_1", "6_0_1"],
-        ["5_1_1", "6_1_1"],
-    ]
+    links, group = between_latents(graph, nodes), nodes.group.to_numpy()
+    found = nodes[group >= 0].groupby("group").node.apply(sorted).tolist()
+    assert found == [["4_0_0", "5_0_0"], ["4_0_1", "5_0_1", "6_0_1"], ["5_1_1", "6_1_1"]]
     assert inside(links, group) == (2 + 3 + 4 + 1) / (2 + 3 + 4 + 1 + 1 + 2 + 0.5)
     assert nodes.group[nodes.node == "5_3_1"].item() == -1
     wide = grouped(latents(graph), t, reach=1)
@@ -116,7 +112,7 @@ def test_a_graph_of_something_else_is_refused():
     with expect_fail(UsageError, "latents of layers 20, the lineages of 4, 5, 6"):
         supernodes(above, t)
     lonely = {**small_graph(), "nodes": [node(4, 0, 0), node(5, 1, 0)], "links": []}
-    with expect_fail(UsageError, "none of the 2 latents share a lineage"):
+    with expect_fail(UsageError, "no two of the 2 latents share a lineage"):
         supernodes(lonely, t)
     odd = {**small_graph(), "nodes": [{**node(4, 0, 0), "feature": 12345, "node_id": "x"}]}
     with expect_fail(ValueError, "node x: its feature 12345 is no latent of its layer 4"):
@@ -124,3 +120,41 @@ def test_a_graph_of_something_else_is_refused():
     same = small_graph()
     same["nodes"].append({**same["nodes"][0], "feature": -1, "feature_type": "mlp reconstruction error"})
     "4_0_0" in set(latents(same).node), "an id that two nodes have names neither"
+
+
+def test_latents_that_write_the_same_into_a_layer_are_one_lineage():
+    import tempfile
+    from pathlib import Path
+
+    from safetensors.torch import save_file
+
+    from saematch.judging.depth import lineages
+
+    g, n, D, L = torch.Generator().manual_seed(0), 60, 32, 3
+    draw = lambda *shape: torch.randn(*shape, generator=g)
+    shared, order = draw(n, D), [torch.randperm(n, generator=g) for _ in range(L)]
+    with tempfile.TemporaryDirectory() as folder:
+        for x in range(L):
+            encoder = {
+                f"W_enc_{x}": draw(n, D),
+                f"b_enc_{x}": draw(n),
+                f"b_dec_{x}": draw(D),
+                f"threshold_{x}": draw(n).exp(),
+            }
+            decoder = draw(n, L - x, D)
+            decoder[order[x], 2 - x] = shared + 0.1 * draw(n, D)  # into layer 2 all write the same, elsewhere anything
+            save_file(encoder, Path(folder) / f"W_enc_{x}.safetensors")
+            save_file({f"W_dec_{x}": decoder}, Path(folder) / f"W_dec_{x}.safetensors")
+        into = {layer: lineages(decoder_suite(folder, layer)) for layer in (1, 2)}
+        with expect_fail(UsageError, "layer that a cross-layer transcoder writes into"):
+            decoder_suite(folder, 7)
+        with expect_fail(UsageError, "holds no cross-layer transcoder"):
+            decoder_suite(Path(folder) / "nothing", 1)
+    whole = into[2].members[(into[2].members >= 0).all(1)]
+    assert {tuple(m) for m in whole.tolist()} == set(zip(*(o.tolist() for o in order)))
+    assert (into[1].lengths > 1).sum() < 5, "into layer 1 they write different things, so there they are strangers"
+    two = [node(x, int(order[x][7]), 3) for x in range(L)]
+    graph = {**small_graph(), "nodes": two, "links": [dict(source=two[0]["node_id"], target=two[2]["node_id"], weight=1.0)]}
+    s = supernodes({**graph, "metadata": dict(slug="clt", scan="")}, into[2])
+    assert s.graph["qParams"]["supernodes"][0][1:] == [n["node_id"] for n in two] and s.share == 1
+    {f"into layer {layer}": int((t.lengths > 1).sum()) for layer, t in into.items()}
