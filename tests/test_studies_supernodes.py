@@ -119,7 +119,7 @@ def test_a_graph_of_something_else_is_refused():
         supernodes(odd, t)
     same = small_graph()
     same["nodes"].append({**same["nodes"][0], "feature": -1, "feature_type": "mlp reconstruction error"})
-    "4_0_0" in set(latents(same).node), "an id that two nodes have names neither"
+    assert "4_0_0" not in set(latents(same).node), "an id that two nodes have names neither"
 
 
 def test_latents_that_write_the_same_into_a_layer_are_one_lineage():
