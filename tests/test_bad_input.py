@@ -23,7 +23,7 @@ from saematch import (
     save_sae,
 )
 from saematch.ground import UnknownName, UsageError
-from saematch.saes.files import by_layer, layer_of
+from saematch.saes.layers import by_layer, layer_of
 
 sae = random_sae(6, 9)
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from saematch.ground import UsageError, digits_in, read_json, sweep
+from saematch.ground import UsageError, read_json, sweep
 from saematch.model.lm import load_lm
 from saematch.model.toys import random_lm
-from saematch.saes.files import layer_of, load_sae, read_npz, saes_below, save_sae
+from saematch.saes.files import load_sae, read_npz, saes_below, save_sae
+from saematch.saes.layers import digits_in, layer_of
 from saematch.saes.releases import releases
 from saematch.saes.suite import load_suite
 from saematch.saes.toys import random_sae
@@ -129,7 +130,7 @@ def test_a_layer_may_be_a_link_into_a_store_of_the_same_folder(tmp_path):
 
 def test_a_pattern_of_many_stars_is_matched_at_once():
     code = (
-        "from saematch.saes.files import by_layer\n"
+        "from saematch.saes.layers import by_layer\n"
         "names = ['layer_3/' + 'a' * 60, 'layer_4/' + 'a' * 59 + 'b']\n"
         "for stars in ('*' * 60, '*a' * 30 + '*'):\n"
         "    print(by_layer(names, 'layer_{layer}/' + stars + 'b', 'names'))\n"

@@ -100,9 +100,19 @@ def test_what_is_not_there_is_named():
         card(SUITE, 3, 0, folder)
     with expect_fail(UsageError, "made from other weights"):
         card(Toys({2: toy(2, 9)}), 2, 0, folder)
-    (folder / "layer_2.parquet").write_bytes(b"PAR1 no")
-    with expect_fail(ValueError, "make them again"):
-        card(SUITE, 2, 0, folder)
+    for name in ("layer_2", "words", "texts"):
+        whole = (path := folder / f"{name}.parquet").read_bytes()
+        path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+        with expect_fail(ValueError, "is damaged: what it holds does not fit its checksum"):
+            card(SUITE, 2, 0, folder)
+        path.write_bytes(b"PAR1 no")
+        with expect_fail(ValueError, "make the cards again with: saematch cards toys"):
+            card(SUITE, 2, 0, folder)
+        path.unlink()
+        with expect_fail(ValueError if name != "layer_2" else UsageError, "with: saematch cards toys"):
+            card(SUITE, 2, 0, folder)
+        path.write_bytes(whole)
+        assert card(SUITE, 2, 0, folder).latent == 0
 
 
 def test_latents_are_found_by_their_tokens():

@@ -5,7 +5,6 @@ import torch
 
 from saematch.saes.files import (
     save_sae,
-    by_layer,
     load_sae,
 )
 
@@ -32,10 +31,6 @@ def test_an_embedded_sae_is_loaded_by_its_name():
         load_sae("smollm2-135m-resid/layer_20")
     with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid 'last'; closest"):
         load_sae("smollm2-135m-resid/last")
-    with expect_fail(UsageError, "must contain {layer}"):
-        by_layer(["layer_14"], "layer_14", "a folder")
-    with expect_fail(UsageError, "has several SAEs for layer 3; choose with pattern=, one of: layer_{layer}/l0_10, layer_"):
-        by_layer(["layer_3/l0_10", "layer_3/l0_30"], None, "a folder")
     sae
 
 

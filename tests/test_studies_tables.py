@@ -79,11 +79,11 @@ def test_one_changed_byte_of_a_table_is_found():
         pd.testing.assert_frame_equal(read_table(path), whole_table)
         for place in rng.sample(range(len(whole)), 150):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << rng.randrange(8))]) + whole[place + 1 :])
-            try:  # a byte that no value depends on (statistics, padding) may change
+            try:  # a byte of the checksum's name: the table is read as one without
                 pd.testing.assert_frame_equal(read_table(path), whole_table)
             except ValueError:
                 found += 1
         whole_table.to_parquet(path)
         pd.testing.assert_frame_equal(read_table(path), whole_table)  # of an earlier version: no checksum
-    assert found > 50
+    assert found >= 140
     f"{found} of 150 changed bytes refused, the others changed no value"

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float
 
-from ..ground import atomic
+from .. import ground
 from .card import EACH, LISTED, NEAREST, QUANTILES, direct_logits
 from .gather import Layer
 from ..saes.health import dead, duplicates
@@ -170,13 +170,14 @@ def layer_table(
 
 
 def write_parquet(table: pa.Table, path: Path, header: Mapping, rows: int = 256) -> None:
-    "Write a table with a JSON header, whole or not at all."
+    "Write a table with a JSON header, whole or not at all, with its checksum."
     floats = ["value", "logit", "cosine"]
     split = [p for p in leaf_names(table.schema) if any(f".{f}" in p for f in floats)]
     table = table.replace_schema_metadata(dict(saematch=json.dumps(header)))
     how = dict(compression="zstd", compression_level=15, use_dictionary=False, write_statistics=False)
-    with atomic(path) as tmp:
-        pq.write_table(table, tmp, row_group_size=rows, column_encoding={p: "BYTE_STREAM_SPLIT" for p in split}, **how)
+    ground.write_parquet(
+        table, path, row_group_size=rows, column_encoding={p: "BYTE_STREAM_SPLIT" for p in split}, **how
+    )
 
 
 def leaf_names(schema: pa.Schema) -> list[str]:

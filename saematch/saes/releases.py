@@ -11,7 +11,8 @@ import re
 import pandas as pd
 
 from ..ground import UsageError
-from .files import layer_of, saelens_releases
+from .files import saelens_releases
+from .layers import layer_of
 
 # %% ../../nbs/saes/08_releases.ipynb #415c2adc
 # how SAELens converts the files of a release (sae_lens/loading/pretrained_sae_loaders.py)

@@ -20,7 +20,8 @@ import torch
 from fastcore.basics import patch
 
 from ..ground import check_device, unknown, user_path
-from .files import a_folder_first, by_layer, embedded_suites, load_sae, saelens_releases, saes_below
+from .files import a_folder_first, embedded_suites, load_sae, saelens_releases, saes_below
+from .layers import by_layer
 from .sae import SAE
 
 if TYPE_CHECKING:

@@ -4,20 +4,17 @@
 
 # %% auto #0
 __all__ = ['method_name', 'mse_table', 'agreement_table', 'decoder_cosine', 'pair_table', 'lineage_table', 'collect',
-           'table_parts', 'write_table', 'read_table']
+           'write_table', 'read_table']
 
 # %% ../../nbs/studies/05_tables.ipynb #2b875365
-import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..ground import SUM, atomic, check_sum, checksum
+from ..ground import open_parquet, write_parquet
 from ..judging.weights import agreement, growth, weight_mse
 from ..matching.match import Match
 from ..matching.names import NAMES, group
@@ -25,9 +22,6 @@ from ..saes.gauge import judging
 from ..saes.sae import SAE
 from .matches import Matches
 from .plan import stranger
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # %% ../../nbs/studies/05_tables.ipynb #c6a976bf
 def method_name(name: str, m: Match) -> str:
@@ -131,39 +125,18 @@ def collect(matches: Matches) -> dict:  # name -> table
     )
 
 # %% ../../nbs/studies/05_tables.ipynb #su150002
-def table_parts(table: "pa.Table") -> Iterator[tuple[str, bytes]]:
-    "What the checksum of a table is of."
-    yield "pandas", (table.schema.metadata or {}).get(b"pandas", b"")
-    for field, column in zip(table.schema, table.columns):
-        plain = column.to_numpy()
-        text = plain.dtype == object  # words, lists: not the addresses where Python keeps them
-        data = json.dumps(column.to_pylist(), default=str).encode() if text else plain.tobytes()
-        yield f"{field.name} {field.type} {len(column)}", data
-
-
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     "A table to a parquet file, whole or not at all, with its checksum."
     import pyarrow as pa
-    from pyarrow import parquet
 
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    parquet.write_table(table, kept := pa.BufferOutputStream())
-    again = parquet.read_table(pa.BufferReader(kept.getvalue()))  # parquet changes types of categories and lists
-    meta = {**(table.schema.metadata or {}), SUM.encode(): checksum(table_parts(again)).encode()}
-    with atomic(path) as tmp:
-        parquet.write_table(table.replace_schema_metadata(meta), tmp)
+    write_parquet(pa.Table.from_pandas(frame, preserve_index=False), path)
 
 
 def read_table(path: Path) -> pd.DataFrame:
     "A table from a parquet file. Raises ValueError if it is damaged, FileNotFoundError if there is none."
-    from pyarrow import parquet
-
     try:
-        table = parquet.read_table(path)
-        said = (table.schema.metadata or {}).get(SUM.encode())
-        check_sum(path, said and said.decode(errors="replace"), table_parts(table))
-        return table.to_pandas()
+        return open_parquet(path).read().to_pandas()
     except FileNotFoundError:
         raise
-    except Exception as e:  # a damaged table can fail anywhere in pyarrow
+    except Exception as e:  # a damaged table without a checksum can fail anywhere in pyarrow
         raise ValueError(f"{path} is no complete table: {e}") from e

@@ -1,0 +1,45 @@
+# Written from nbs/saes/00_layers.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.saes.layers import (
+    files_below,
+    digits_in,
+    by_layer,
+)
+
+
+import tempfile
+from pathlib import Path
+
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+
+
+def test_a_loop_of_links_ends():
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "layer_3").mkdir()
+        (Path(folder) / "layer_3" / "cfg.json").touch()
+        (Path(folder) / "again").symlink_to(folder)
+        (Path(folder) / "layer_3" / "up").symlink_to(folder)
+        found = files_below(Path(folder))
+    assert found.count(Path("layer_3/cfg.json")) == 1
+    found
+
+
+def test_a_pattern_of_many_stars_is_read_at_once():
+    assert digits_in("layer_{layer}/*a" + "*a" * 60, "layer_14/" + "a" * 61) == "14"
+    assert digits_in("layer_{layer}/*a" + "*a" * 60, "layer_14/" + "a" * 60) is None
+    assert digits_in("layer_{layer}/*", "layer_14/width_16k/canonical") is None, "a star is no slash"
+
+
+def test_several_saes_of_a_layer_need_a_pattern():
+    names = ["layer_3/l0_10", "layer_3/l0_30", "layer_4/l0_10", "layer_4/l0_30"]
+    assert by_layer(names, "layer_{layer}/*_30", "a folder") == {3: "layer_3/l0_30", 4: "layer_4/l0_30"}
+    with expect_fail(UsageError, "must contain {layer}"):
+        by_layer(names, "layer_3", "a folder")
+    with expect_fail(UsageError, "has several SAEs for layer 3; choose with pattern=, one of: layer_{layer}/l0_10, layer_"):
+        by_layer(names, None, "a folder")
+    by_layer(names, "layer_{layer}/*_10", "a folder")
