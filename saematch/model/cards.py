@@ -179,7 +179,7 @@ def quote(self: Cards, document: int, first: int, length: int) -> list[str]:
     ids = texts_of(self.folder, self.suite, changed(self.folder / "texts.parquet"))[document].as_py()
     return [self.words()[i] for i in ids[first : first + length]]
 
-
+# %% ../../nbs/model/09_cards.ipynb #cf08co18
 def read_card(cards: Cards, latent: int) -> Card:
     "One card of a layer. Raises UnknownName for a latent there is not."
     row, words, header = cards.row(latent), cards.words(), cards.header
