@@ -7,8 +7,10 @@ from saematch.ground import (
     KINDS,
     UsageError,
     printable,
+    user_path,
     atomic,
     checksum,
+    check_target,
     write_json,
     read_json,
     write_safetensors,
@@ -17,13 +19,13 @@ from saematch.ground import (
     open_parquet,
     check_finite,
     check_kind,
-    user_path,
     check_device,
     notebook_data,
 )
 
 
 import errno
+import os
 import pickle
 import random
 import tempfile
@@ -117,9 +119,13 @@ def test_a_tensor_without_numbers_is_refused():
         check_kind("x", x.to("meta"))
 
 
-def test_a_path_of_nobody_and_a_text_that_steers():
+def test_a_path_of_nobody_and_names_that_are_no_text():
     with expect_fail(UsageError, "no home folder is known for ~nosuchuser"):
         user_path("~nosuchuser/saes")
+    odd = Path(os.fsdecode(b"out-\xff.safetensors"))
+    for use in (user_path, lambda path: check_target(path, "saematch.match"), lambda path: write_safetensors(path, {}, {})):
+        with expect_fail(UsageError, "'out-\\udcff.safetensors': the name is not UTF-8 text"):
+            use(odd)
     assert printable("blocks.3\x1b[2J\n") == "blocks.3\\x1b[2J\n"
 
 

@@ -69,6 +69,40 @@ def test_a_folder_that_brings_code_is_refused():
             load_lm(folder)
 
 
+def test_a_damaged_folder_is_refused_in_a_sentence():
+    import shutil
+
+    whole = random_lm(tempfile.mkdtemp())
+    text = (whole / "config.json").read_text()
+    cut = lambda path: path.write_bytes(path.read_bytes()[:-100])
+    set_to = lambda **new: lambda path: path.write_text(json.dumps(json.loads(text) | new))
+    damage = {
+        "weights truncated": ("model.safetensors", cut, "the weights cannot be read (SafetensorError"),
+        "weights empty": ("model.safetensors", lambda path: path.write_bytes(b""), "the weights cannot be read"),
+        "weights missing": ("model.safetensors", Path.unlink, "the weights cannot be read (OSError"),
+        "of another size": ("config.json", set_to(hidden_size=64), "of another shape than config.json says"),
+        "of words": ("config.json", set_to(hidden_size="many"), "cannot be read"),
+        "of no known kind": ("config.json", set_to(model_type="nosuch"), "cannot be read"),
+        "no configuration": ("config.json", Path.unlink, "holds no language model: config.json is missing"),
+        "no JSON": ("config.json", cut, "config.json is not valid JSON"),
+        "no tokenizer": ("tokenizer.json", Path.unlink, "the tokenizer cannot be read"),
+        "tokenizer truncated": ("tokenizer.json", cut, "the tokenizer cannot be read (JSONDecodeError"),
+        "tokenizer of nothing": ("tokenizer.json", lambda path: path.write_text("{}"), "the tokenizer cannot be read"),
+    }
+    said = {}
+    for name, (file, harm, message) in damage.items():
+        folder = Path(shutil.copytree(whole, Path(tempfile.mkdtemp()) / "model"))
+        harm(folder / file)
+        try:
+            load_lm(folder, "cpu")
+        except ValueError as e:
+            assert str(folder) in str(e) and message in str(e) and "\n" not in str(e), e
+            said[name] = str(e).replace(str(folder), "FOLDER")
+    assert said.keys() == damage.keys()
+    for line in said.values():
+        print(line)
+
+
 def test_a_hash_tells_models_apart():
     one, other = (random_lm(tempfile.mkdtemp(), seed=seed) for seed in (0, 1))
     lm = load_lm(one, "cpu", torch.float64)

@@ -189,3 +189,18 @@ def test_a_folder_named_like_the_embedded_suite_is_read_by_every_command(tmp_pat
     with pytest.warns(UserWarning, match="not the embedded suite of the same name"):
         assert main(["run", "--suite", "smollm2-135m-resid", "--jobs", "1"]) == 0
     assert json.loads((tmp_path / "saematch-out" / "run.json").read_text())["layers"] == [1, 2]
+
+
+@pytest.mark.parametrize("stage", ["match_all", "collect", "write_results"])
+def test_a_folder_that_is_removed_meanwhile_is_named(stage, tmp_path, monkeypatch):
+    suite, out, work = written(tmp_path / "suite"), tmp_path / "out", getattr(running, stage)
+
+    def removed(*args, **kwargs):
+        found = work(*args, **kwargs)
+        shutil.rmtree(out)
+        return found
+
+    monkeypatch.setattr(running, stage, removed)
+    with pytest.raises(OSError, match="was removed, moved or emptied while this run was writing into it"):
+        run(suite, out=out, jobs=1)
+    assert not (out / "summary.json").exists()

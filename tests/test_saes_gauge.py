@@ -173,6 +173,8 @@ def test_thresholds_that_are_no_unit():
         fold(sae, on_nonpositive="drop")
     with expect_fail(ValueError, "the gauge must be one of threshold, decoder, encoder, none"):
         fold(sae, "length")
+    with expect_fail(TypeError, "sae must be a saematch SAE, it is NoneType; use load_sae, or SAE.from_saelens"):
+        fold(None)
     with expect_fail(ValueError, "has no thresholds to fold; choose another unit"):
         fold(replace(sae, threshold=torch.zeros_like(sae.threshold)))
     with expect_fail(ValueError, "1 of 64 units by decoder are zero or negative"):

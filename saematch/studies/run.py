@@ -18,7 +18,7 @@ from pathlib import Path
 from ..ground import UsageError, read_json, sweep, user_path, write_json
 from ..saes.gauge import gauge_of, judging
 from ..saes.suite import Suite, fingerprint, load_suite
-from .matches import match_all
+from .matches import check_there, match_all
 from .options import Options, Trial
 from .plan import check_run, parse_layers
 from .report import findings, write_results
@@ -157,7 +157,9 @@ def run(
         tables["findings"] += judged(tables["evidence"])
     told = {k: tables[k].to_dict("records") for k in ("mse", "agreement", "growth", "lineages")}
     summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1), **told)
+    check_there(at, at / "run.json")
     write_results(at, tables, summary, record)
+    check_there(at, at / "run.json")
     if at.name == NEXT:
         exchange(at.parent)
     return summary
