@@ -86,7 +86,7 @@ def test_a_killed_run_continues():
     f"{len(calls)} forward passes for {batches_of_16} batches"
 
 
-def test_a_truncated_file_is_named_and_made_again():
+def test_a_damaged_file_is_named_and_made_again():
     lm, t = letters_lm(), pack(TEXTS[:1], Letters(), context=64)
     whole = cache_states(lm, t, [0, 1], Path(mkdtemp()) / "states", progress=False)
     right, cut, told = {layer: whole[layer].copy() for layer in (0, 1)}, whole.folder / "layer_1.npy", []
@@ -102,6 +102,15 @@ def test_a_truncated_file_is_named_and_made_again():
         told += [str(w.message) for w in found]
         assert again.record == whole.record and all(np.array_equal(again[layer], right[layer]) for layer in (0, 1))
     assert len(told) == 5 and all("layer_1.npy is no" in line and "made again" in line for line in told)
+    whole_array = cut.read_bytes()
+    for place in (200, size // 2):  # in the rows that were written
+        cut.write_bytes(whole_array[:place] + bytes([whole_array[place] ^ 1]) + whole_array[place + 1 :])
+        with expect_fail(ValueError, "layer_1.npy is damaged: its rows do not fit their checksum; the same call of"):
+            open_states(whole.folder)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            again = cache_states(lm, t, [0, 1], whole.folder, progress=False)
+        assert "layer_1.npy is damaged" in str(found[0].message) and np.array_equal(open_states(whole.folder)[1], right[1])
     print(told[0].replace(str(whole.folder), whole.folder.name))
 
 
