@@ -1,11 +1,13 @@
 "How many examples the fuzz targets try, and what they share."
 
 import os
+import random
 from contextlib import contextmanager
 
 import pandas as pd
 import torch
 from hypothesis import HealthCheck, event, settings
+from hypothesis import strategies as st
 
 from saematch.matching.match import Match
 
@@ -52,3 +54,17 @@ def same(a, b):
     if isinstance(a, dict) and any(isinstance(v, torch.Tensor) for v in a.values()):
         return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
     return a.equals(b) if isinstance(a, pd.DataFrame) else str(a) == str(b)
+
+
+def flip(path, data, seed):
+    """Write the same bytes, one of them changed; every place is as likely as any other, which drawn numbers are not.
+
+    The file is a new one: what was read from the old one may still lie in its memory.
+    """
+    draw, data = random.Random(seed), bytearray(data)
+    data[draw.randrange(len(data))] ^= draw.randint(1, 255)
+    path.unlink()
+    path.write_bytes(data)
+
+
+SEEDS = st.integers(0, 2**32 - 1)

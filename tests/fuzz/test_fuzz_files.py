@@ -2,13 +2,12 @@
 
 import json
 import math
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from harness import Refused, sentences, tried
+from harness import SEEDS, Refused, flip, sentences, tried
 from hypothesis import event, given
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_bytes
@@ -77,20 +76,6 @@ def gemma_scope(folder):
 
 
 SAES = dict(sae=sae_file, saelens=saelens_weights, cfg=saelens_config, npz=gemma_scope)
-
-
-def flip(path, data, seed):
-    """Write the same bytes, one of them changed; every place is as likely as any other, which drawn numbers are not.
-
-    The file is a new one: what was read from the old one may still lie in its memory.
-    """
-    draw, data = random.Random(seed), bytearray(data)
-    data[draw.randrange(len(data))] ^= draw.randint(1, 255)
-    path.unlink()
-    path.write_bytes(data)
-
-
-SEEDS = st.integers(0, 2**32 - 1)
 
 
 @pytest.fixture(scope="module", params=SAES)
