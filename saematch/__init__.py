@@ -1,6 +1,7 @@
 """saematch: which feature at layer 20 is this feature of layer 19?
 
-The names below are the whole public surface. They are imported at first use, so that `saematch --help` does not wait
+`__all__` holds the names that most analyses start from; a few more for those who look closer (`descriptors`,
+`verify`, `permute`, `rescale`) are here, too. They are imported at first use, so that `saematch --help` does not wait
 for PyTorch.
 """
 
@@ -11,12 +12,16 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .judging.depth import lineages
     from .judging.evidence import delta_loss, explained_variance, matching_score
+    from .judging.meaning import same_meaning
     from .lap.assign import assign
     from .lap.certificate import verify
     from .matching.compose import compose
     from .matching.descriptors import descriptors
+    from .matching.lineage import Lineages
     from .matching.match import Match, match
+    from .model.cards import card, cards
     from .model.lm import load_lm
     from .saes.files import load_sae, save_sae
     from .saes.gauge import fold
@@ -38,7 +43,9 @@ _HOME = {
     "matching.compose": ("compose",),
     "model.lm": ("load_lm",),
     "model.cards": ("card", "cards"),
+    "matching.lineage": ("Lineages",),
     "judging.depth": ("lineages",),
+    "judging.meaning": ("same_meaning",),
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
 _HOME = {name: module for module, names in _HOME.items() for name in names}
@@ -50,16 +57,16 @@ __all__ = [
     "save_sae",
     "load_suite",
     "fold",
-    "permute",
-    "rescale",
     "random_sae",
     "planted",
-    "descriptors",
     "assign",
-    "verify",
     "match",
     "compose",
+    "lineages",
     "load_lm",
+    "card",
+    "cards",
+    "same_meaning",
     "matching_score",
     "explained_variance",
     "delta_loss",
@@ -71,6 +78,7 @@ _SHOWN = {
     ("matching.match", "Match", "show"): ("model.show", "show_match"),
     ("saes.sae", "SAE", "card"): ("model.show", "show_latent"),
     ("model.card", "Card", "_repr_html_"): ("model.show", "card_html"),
+    ("matching.lineage", "Lineages", "explore"): ("studies.look", "explore_lineages"),
 }
 
 

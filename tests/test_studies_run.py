@@ -17,6 +17,7 @@ import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError, read_json
+from saematch.matching.lineage import Lineages
 from saematch.matching.match import Match
 from saematch.saes.files import save_sae
 from saematch.saes.suite import load_suite
@@ -47,6 +48,12 @@ def test_a_run_finds_the_planted_partners():
         page = (Path(folder) / "out" / "report.html").read_text()
         assert page.count("data:image/png;base64,") == 4 and "<script" not in page and summary["findings"][0] in page
         assert read_json(Path(folder) / "out" / "summary.json") == summary
+        t = Lineages.load(Path(folder) / "out" / "lineages.safetensors", list(summary["weights_sha256"].values()))
+        for a, b, truth in ((3, 4, truths[0]), (4, 5, truths[1])):
+            m = t.match(a, b)
+            assert (m.index[m.matched] == truth[m.matched]).double().mean() > 0.9 and m.matched.double().mean() > 0.5
+        assert "lineages of two layers or more" in summary["findings"][0] and summary["lineages"]["lengths"]
+        assert page.count("<svg") == 5 and "saematch cards" in page, "a suite without cards says how to make them"
 
 
 def test_a_killed_run_continues_to_the_same_numbers():
@@ -60,10 +67,12 @@ def test_a_killed_run_continues_to_the_same_numbers():
             p.unlink()
         files[15].write_bytes(files[15].read_bytes()[:200])
         (out / "summary.json").unlink()
+        kept = (out / "lineages.safetensors").stat().st_mtime_ns
         second = run(suite, out=out)
+        assert (out / "lineages.safetensors").stat().st_mtime_ns == kept, "lineages are not computed again"
         assert {p: p.stat().st_mtime_ns for p in whole} == whole, "finished matches are not computed again"
-        assert [first[k] for k in ("mse", "agreement", "lineages", "findings")] == [
-            second[k] for k in ("mse", "agreement", "lineages", "findings")
+        assert [first[k] for k in ("mse", "agreement", "lineages", "findings", "chains")] == [
+            second[k] for k in ("mse", "agreement", "lineages", "findings", "chains")
         ]
         assert sorted((out / "matches").rglob("*.safetensors")) == files
 

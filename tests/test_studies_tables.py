@@ -7,7 +7,7 @@ from saematch.studies.tables import (
     mse_table,
     agreement_table,
     pair_table,
-    lineage_table,
+    chain_table,
     write_table,
     read_table,
 )
@@ -53,7 +53,7 @@ def test_tables_follow_the_matches():
     assert len(pairs) == 3 * 2048 and (pairs.latent_b == -1).sum() == 1536 and pairs.cosine.isna().sum() == 1536
     far = pairs[(pairs.layer_a == 14) & (pairs.layer_b == 16)]
     assert torch.equal(torch.tensor(far.walked.values), walked.index)
-    best = lineage_table(pairs, layers, top=1).iloc[0]
+    best = chain_table(pairs, layers, top=1).iloc[0]
     assert ab.index[int(best["layer 14"])] == best["layer 15"] and bc.index[int(best["layer 15"])] == best["layer 16"]
     cos = lambda x, y: torch.nn.functional.cosine_similarity(x, y, dim=0).item()
     a, b, c = (suite[l].W_dec[int(best[f"layer {l}"])] for l in layers)

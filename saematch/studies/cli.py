@@ -43,6 +43,10 @@ def add_run(p: argparse.ArgumentParser):
     "The options of `saematch run`."
     suite_options(p, "saematch-out")
     add_options(p, Options)
+    p.add_argument("--q", type=float, default=0.05, help="false discovery rate of the lineages (default: %(default)s)")
+    p.add_argument(
+        "--no-lineages", dest="lineages", action="store_false", help="do not follow features through the layers"
+    )
     trial_options(p).add_argument(
         "--evaluate",
         action="store_true",

@@ -161,7 +161,7 @@ UNITS = dict(
 
 
 def html_tables(tables: Mapping) -> dict:  # name -> HTML
-    "The tables of the page: errors by method and block, lineages, the suite."
+    "The tables of the page: errors by method and block, chains of matches, the suite."
     table = lambda frame: frame.to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep="–")
     mse = tables["mse"][tables["mse"].block.isin(["all", *BLOCKS])]
     wide = mse.pivot_table(index="method", columns="block", values="relative", sort=False)
@@ -169,12 +169,12 @@ def html_tables(tables: Mapping) -> dict:  # name -> HTML
         columns=["all", *(block for block in BLOCKS if block in set(mse.block))]
     )  # a block that is constant in both layers has no error to divide by
     wide = wide.sort_values("all").reset_index().rename_axis(columns=None)
-    return dict(mse=table(wide), lineages=table(tables["lineages"]), suite=table(tables["suite"].reset_index()))
+    return dict(mse=table(wide), chains=table(tables["chains"]), suite=table(tables["suite"].reset_index()))
 
 # %% ../../nbs/studies/15_report.ipynb #b21259d0
 def write_report(
     path: str | Path,  # report.html
-    tables: Mapping,  # growth, mse, agreement, pairs, lineages, suite
+    tables: Mapping,  # growth, mse, agreement, pairs, chains, suite; lives: of studies/16_lives
     images: Mapping,  # name -> (png bytes, caption)
     provenance: Mapping,  # what was run, on what, with which versions
 ):
@@ -191,6 +191,7 @@ def write_report(
         folded=judging(fold) == fold,
         unit=UNITS.get(provenance.get("gauge", "threshold"), provenance.get("gauge")),
         tables=html_tables(tables),
+        lives=tables.get("lives", {}),
     )
     with atomic(path) as tmp:
         tmp.write_text(html, encoding="utf-8")
