@@ -7,6 +7,7 @@ from saematch.judging.meaning import (
     placements,
     cross_detection,
     overlap,
+    correlation,
     same_meaning,
     meanings,
 )
@@ -20,7 +21,7 @@ def test_placements_are_those_of_the_definition():
     g = np.random.default_rng(0)
     n, token = 400, np.random.default_rng(1).integers(0, 12, 400)
     a = np.where(g.random(n) < 0.2, g.random(n), 0)
-    b = np.where(g.random(n) < 0.4, g.integers(1, 4, n) + 3 * (a > 0), 0).astype(float)
+    b = np.where(g.random(n) < 0.4, g.integers(-2, 4, n) + 3 * (a > 0), 0).astype(float)
     a[token == 3] = 1.0  # always active on this token: no hard negative
 
 
@@ -54,6 +55,8 @@ def test_a_copy_is_detected_and_a_stranger_is_not():
     x, y = (np.where(g.random(n) < 0.5, same_token, 0) for _ in range(2))
     assert abs(cross_detection(x, y, token, document).value - 0.5) < 0.06 and overlap(x, y, token) > 0.85
     assert abs(overlap(a, a, token) - 1) < 1e-12 and np.isnan(overlap(a, 0 * a, token))
+    assert abs(correlation(a, x) - np.corrcoef(a, x)[0, 1]) < 1e-12 and np.isnan(correlation(a, 0 * a + 2))
+    assert abs(correlation(a - 3, x) - np.corrcoef(a, x)[0, 1]) < 1e-12
     copy, other, overlap(x, y, token)
 
 

@@ -9,6 +9,7 @@ from saematch.model.card import (
     histogram,
     fires_on,
     direct_logits,
+    exact_logits,
     card_by_hand,
 )
 
@@ -18,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from saematch.model.activations import hidden_states
+from saematch.model.activations import hidden_states, site
 from saematch.model.lm import load_lm
 from saematch.model.text import tokenize
 from saematch.model.toys import random_lm
@@ -64,14 +65,30 @@ def test_a_histogram_counts_everything():
 
 
 def test_after_the_last_block_the_approximation_is_exact():
-    from saematch.model.activations import site
-
     last, d = LM.cfg.n_layers - 1, TOY.W_dec[5]
     far = [(site(last), lambda x, hook: x + 1e9 * d)]  # a state that is this direction and nothing else
     logits = LM.run_with_hooks(TOKENS.ids[:1], fwd_hooks=far)[0, 3]
     direct = direct_logits(LM, TOY.W_dec[[5]])[0]
     torch.testing.assert_close(direct, logits - logits.mean(), rtol=0, atol=1e-6)
     direct.topk(3).indices.tolist(), logits.topk(3).indices.tolist()
+
+
+def test_the_exact_effect_is_that_of_the_blocks_that_follow():
+    ids, rows = TOKENS.ids[:3, :9], TOY.W_dec[[5, 7]]
+    x = hidden_states(LM, replace(TOKENS, ids=ids), [1])[1]
+    for row, found in zip(rows, exact_logits(LM, rows, 1, ids)):
+        logits = []
+        for state in (x, torch.cat([x[:, :-1], x[:, -1:] + row], 1)):  # block by block, by hand
+            for block in LM.blocks[2:]:
+                state = block(state)
+            logits.append(LM.unembed(LM.ln_final(state))[:, -1])
+        change = logits[1] - logits[0]
+        torch.testing.assert_close(found, change - change.mean(-1, keepdim=True), rtol=0, atol=1e-9)
+    last = exact_logits(LM, 1e9 * rows, LM.cfg.n_layers - 1, ids)  # nothing comes after, and the state is drowned
+    for i in range(len(ids)):
+        plain = LM(ids)[i, -1]
+        torch.testing.assert_close(last[:, i] + plain - plain.mean(), direct_logits(LM, rows), rtol=0, atol=1e-6)
+    found.std(-1)
 
 
 def test_a_card_by_hand():

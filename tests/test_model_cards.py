@@ -22,6 +22,7 @@ from saematch.ground import UnknownName, UsageError
 from saematch.model.activations import hidden_states, norm_limits
 from saematch.model.card import card_by_hand
 from saematch.model.gather import within
+from saematch.model.label import label
 from saematch.model.lm import load_lm
 from saematch.model.text import tokenize
 from saematch.model.toys import random_lm
@@ -70,6 +71,8 @@ def test_files_say_what_the_definition_says():
             )
             assert np.allclose(a.activations, b.activations, rtol=1e-6)
         assert file.tokens == hand.tokens
+        top = [(c.tokens, c.peak) for c in hand.contexts if c.quantile == "top"]
+        assert file.label == str(label(hand.tokens, hand.active, top, [t for t, _ in hand.promoted]))
         for name in ("promoted", "suppressed", "neighbours"):
             for (a, x), (b, y) in zip(getattr(file, name), getattr(hand, name), strict=True):
                 assert a == b and np.isclose(x, y, rtol=1e-5)
@@ -115,14 +118,20 @@ def test_what_is_not_there_is_named():
         assert card(SUITE, 2, 0, folder).latent == 0
 
 
-def test_latents_are_found_by_their_tokens():
+def test_latents_are_found_by_tokens_and_by_labels():
     folder = make_cards(SUITE, LM, TOKENS, tempfile.mkdtemp(), share=3, progress=False)
     found = cards(SUITE, 2, folder)
     latent = max(found, key=lambda i: found[i].active)
     token = found[latent].tokens[0]
-    table = found.find(token.token, count=24)
-    assert np.isclose(table.set_index("latent").score[latent], token.share) and table.score.is_monotonic_decreasing
+    table = found.find(token.token, count=24).set_index("latent")
+    held = lambda i: token.token.strip() in found[i].label.replace(",", " ").split()
+    shares = lambda i: sum(t.share for t in found[i].tokens if t.token.strip() == token.token.strip())
+    assert len(table) and table.score.is_monotonic_decreasing
+    assert all(np.isclose(table.score.get(i, 0), shares(i) + held(i)) for i in found)
+    named = next(i for i in found if found[i].label not in ("", "unclear"))
+    words = found[named].label.replace(",", " ")
+    assert named in found.find(words, count=24).query("score >= 1").latent.tolist()
     assert len(found.find("nonsense")) == 0
     with expect_fail(UsageError, "nothing to find"):
         found.find(" ")
-    table.head(3)
+    found.find(token.token, count=3)

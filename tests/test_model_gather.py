@@ -63,6 +63,7 @@ def test_the_pass_counts_what_the_definition_counts():
     states = hidden_states(LM, TOKENS, [2])
     keep = within(states, limits) & TOKENS.counted
     assert keep.sum() < TOKENS.counted.sum()
+    found.settle()
     for latent in range(24):
         card = card_by_hand(TOY, latent, TOKENS, states[2], keep, LM)
         n = max(1, found.active[latent])

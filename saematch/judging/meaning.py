@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIFFERENT', 'SAME', 'TIMES', 'DOCUMENTS', 'LEVELS', 'share_below', 'placements', 'cross_detection', 'overlap',
-           'Meaning', 'same_meaning', 'meanings']
+           'correlation', 'Meaning', 'same_meaning', 'meanings']
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0004
 from collections.abc import Iterable
@@ -22,6 +22,7 @@ def share_below(
     others: Float[np.ndarray, " n"],
     group: Int64[np.ndarray, " p"],  # compared are members of one group
     other_group: Int64[np.ndarray, " n"],
+    zeros: Int64[np.ndarray, " p"] | int = 0,  # further others of its group that are 0
 ) -> Float[np.ndarray, " p"]:  # NaN where the group has no others
     "For each value, the share of the others of its group that are smaller; equal ones count half."
     rank = np.unique(np.concatenate([values, others]), return_inverse=True)[1]
@@ -30,8 +31,9 @@ def share_below(
     mine = group * size + rank[: len(values)]
     start, stop = np.searchsorted(keys, group * size), np.searchsorted(keys, (group + 1) * size)
     below = (np.searchsorted(keys, mine, "left") + np.searchsorted(keys, mine, "right")) / 2 - start
+    below += zeros * ((values > 0) + 0.5 * (values == 0))
     with np.errstate(invalid="ignore"):
-        return np.where(stop > start, below / (stop - start), np.nan)
+        return below / (stop - start + zeros)
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0008
 def placements(
@@ -40,14 +42,13 @@ def placements(
     token: Int64[np.ndarray, " n"],
 ) -> tuple[Float[np.ndarray, " p"], float]:  # in the order of the positions; share of them with hard negatives
     "The placement of each position where `a` is active, against the same token where it is silent."
-    on, off = np.flatnonzero(a), np.flatnonzero(a == 0)
-    liked = np.zeros(token.max() + 1, dtype=bool)
-    liked[token[on]] = True
-    off_same = off[liked[token[off]]]
-    hard = share_below(b[on], b[off_same], token[on].astype(np.int64), token[off_same].astype(np.int64))
-    lacks = np.isnan(hard)
-    easy = share_below(b[on[lacks]], b[off], np.zeros(lacks.sum(), np.int64), np.zeros(len(off), np.int64))
-    hard[lacks] = easy
+    on, lit, token = np.flatnonzero(a), np.flatnonzero(b), token.astype(np.int64)
+    lit = lit[a[lit] == 0]  # negatives on which b is active; on most it is not
+    count = lambda at: np.bincount(token[at], minlength=token.max() + 1)
+    negatives = np.bincount(token) - count(on)
+    silent, lacks = negatives - count(lit), negatives[token[on]] == 0
+    hard = share_below(b[on], b[lit], token[on], token[lit], silent[token[on]])
+    hard[lacks] = share_below(b[on[lacks]], b[lit], 0 * on[lacks], 0 * lit, silent.sum())
     return hard, float(1 - lacks.mean()) if len(on) else float("nan")
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0011
@@ -70,8 +71,21 @@ def overlap(
     token: Int64[np.ndarray, " n"],
 ) -> float:  # 1: the same shares of all tokens; NaN if one is never active
     "How much of the two token histograms, weighted by activation, is common."
-    shares = [np.bincount(token, np.abs(f), token.max() + 1) / np.abs(f).sum() for f in (a, b) if f.any()]
+    weight = lambda f, at: np.bincount(token[at], np.abs(f[at]), token.max() + 1) / np.abs(f[at]).sum()
+    shares = [weight(f, np.flatnonzero(f)) for f in (a, b) if f.any()]
     return float(np.minimum(*shares).sum()) if len(shares) == 2 else float("nan")
+
+
+def correlation(
+    a: Float[np.ndarray, " n"],  # 0 at most places
+    b: Float[np.ndarray, " n"],
+) -> float:  # NaN if one is constant
+    "Pearson's correlation, from the places where something is not 0."
+    n, x, y = len(a), *(f[np.flatnonzero(f)].astype(np.float64) for f in (a, b))
+    both = np.flatnonzero(a * b)
+    sizes = [max(f @ f - f.sum() ** 2 / n, 0.0) for f in (x, y)]
+    product = a[both].astype(np.float64) @ b[both] - x.sum() * y.sum() / n
+    return float(product / np.sqrt(sizes[0] * sizes[1])) if np.ptp(a) > 0 < np.ptp(b) else float("nan")
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0014
 DIFFERENT, SAME = 0.65, 0.79  # limits of the worse direction, set below
@@ -126,9 +140,8 @@ def same_meaning(
     worse, level = min(there.value, back.value), 0
     if all((f != 0).sum() >= TIMES and len(s.top) >= DOCUMENTS for f, s in ((a, there), (b, back))):
         level = 1 + (worse >= different) + (worse >= same)
-    both = np.corrcoef(a, b)[0, 1] if np.ptp(a) > 0 < np.ptp(b) else np.nan
     times = int((a != 0).sum()), int((b != 0).sum())
-    return Meaning(int(level), there, back, overlap(a, b, token), float(both), times)
+    return Meaning(int(level), there, back, overlap(a, b, token), correlation(a, b), times)
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0017
 def meanings(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['QUANTILES', 'TOP', 'EACH', 'SAMPLE', 'BEFORE', 'AFTER', 'BINS', 'LISTED', 'NEAREST', 'Context', 'FiresOn', 'Card',
            'token_texts', 'top_positions', 'lots', 'sampled_positions', 'window', 'histogram', 'fires_on',
-           'direct_logits', 'extremes', 'neighbours', 'page', 'card_by_hand']
+           'direct_logits', 'exact_logits', 'extremes', 'neighbours', 'page', 'card_by_hand']
 
 # %% ../../nbs/model/06_card.ipynb #cd06co02
 from collections import Counter
@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from .activations import site
 from .text import Tokens
 from ..saes.health import dead, duplicates
 from ..saes.sae import SAE
@@ -70,8 +71,8 @@ class Card:
     histogram: tuple[Float[np.ndarray, " bins+1"], Int64[np.ndarray, " bins"]]  # of strengths: edges, counts
     contexts: list[Context]
     tokens: list[FiresOn]  # most frequent first
-    promoted: list[tuple[str, float]]  # (token, logit), largest first
-    suppressed: list[tuple[str, float]]  # (token, logit), most negative first
+    promoted: list[tuple[str, float]]  # (token, logit) by `direct_logits`, largest first
+    suppressed: list[tuple[str, float]]  # the same, most negative first
     neighbours: list[tuple[int, float]]  # (latent of this layer, cosine of decoder rows), nearest first
     dead: bool  # by its weights alone it can never be active, or writes nothing
     duplicate_of: int | None = None  # an earlier latent with exactly the same parameters
@@ -198,10 +199,31 @@ def direct_logits(
     lm: "HookedTransformer | TransformerBridge",
     rows: Float[Tensor, "latents d_model"],  # of a decoder
 ) -> Float[Tensor, "latents vocabulary"]:
-    "What each decoder row, through the final norm and the unembedding, adds to the logit of each token."
+    """What each decoder row, through the final norm and the unembedding, adds to the logit of each token.
+
+    Blocks that come after the row are left out: a poor approximation of `exact_logits` but for the last layers.
+    """
     long = 1e3 * torch.nn.functional.normalize(rows, dim=1)  # beside it the norm's epsilon is nothing
     logits = lm.unembed(lm.ln_final(long[:, None].to(lm.cfg.device, lm.cfg.dtype)))[:, 0]
     return logits - logits.mean(1, keepdim=True)
+
+# %% ../../nbs/model/06_card.ipynb #cd06co22
+@torch.no_grad()
+def exact_logits(
+    lm: "HookedTransformer | TransformerBridge",
+    rows: Float[Tensor, "latents d_model"],  # what is added, in the units of the hidden state
+    layer: int,
+    ids: Int64[Tensor, "texts length"],  # texts as tokens; the row is added at the last of each
+) -> Float[Tensor, "latents texts vocabulary"]:
+    "What adding each row to the hidden state after a block changes in the logits of the next token, mean taken off."
+
+    def logits(row: Float[Tensor, " d_model"]) -> Float[Tensor, "texts vocabulary"]:
+        add = lambda x, hook: torch.cat([x[:, :-1], x[:, -1:] + row.to(x)], dim=1)
+        return lm.run_with_hooks(ids.to(lm.cfg.device), fwd_hooks=[(site(layer), add)])[:, -1]
+
+    plain = logits(torch.zeros_like(rows[0]))
+    changes = torch.stack([logits(row) - plain for row in rows])
+    return changes - changes.mean(-1, keepdim=True)
 
 # %% ../../nbs/model/06_card.ipynb #cd06co17
 def extremes(logits: Float[Tensor, " vocabulary"], count: int, words: Sequence[str]) -> tuple[list, list]:

@@ -40,11 +40,11 @@ def empty(d_sae: int, count: int) -> dict:  # name -> array
 
 def best(
     table: dict,
-    new: dict,  # the same columns
+    new: list,  # of tables with the same columns
     count: int,  # rows of each latent that stay
 ) -> dict:
-    "The two tables as one, the `count` smallest keys of each latent."
-    both = {k: np.concatenate([table[k], new[k]]) for k in table if k != "below"}
+    "The tables as one, the `count` smallest keys of each latent."
+    both = {k: np.concatenate([table[k], *(t[k] for t in new)]) for k in table if k != "below"}
     order = np.lexsort((both["document"], both["key"], both["latent"]))
     latent = both["latent"][order]
     rank = np.arange(len(latent)) - np.searchsorted(latent, latent)
@@ -126,6 +126,7 @@ class Layer:
         self.exponent, self.counts = np.full(n, -1000), np.zeros((n, BINS), dtype=np.int64)
         self.occurs, self.tokens = np.zeros(vocabulary, dtype=np.int64), TokenCounts(n, vocabulary)
         self.contexts = {name: empty(n, count) for name, count in KEPT.items()}
+        self.waiting = {name: [] for name in KEPT}  # tables that are not yet part of them
         self.shared = []  # (latent, document, position, value)
 
     def count(self, latent: Int64[np.ndarray, " n"], strength: Float[np.ndarray, " n"]) -> None:
@@ -143,6 +144,19 @@ class Layer:
         self.exponent = np.maximum(self.exponent, needs)
         bin = (np.ldexp(strength, -self.exponent[latent]) * BINS).astype(np.int64)
         self.counts += np.bincount(latent * BINS + bin, minlength=n * BINS).reshape(n, BINS)
+
+    def offer(self, name: str, new: dict) -> None:
+        "Let some contexts wait to be sorted in, until there are enough."
+        self.waiting[name].append(new)
+        if sum(len(t["latent"]) for t in self.waiting[name]) > max(2**14, len(self.contexts[name]["latent"])):
+            self.settle()
+
+    def settle(self) -> None:
+        "Sort in the contexts that wait."
+        for name, new in self.waiting.items():
+            if new:
+                self.contexts[name] = best(self.contexts[name], new, KEPT[name])
+                new.clear()
 
 # %% ../../nbs/model/07_gather.ipynb #ga07co08
 def peaks(
@@ -170,7 +184,7 @@ def take(
     mask = torch.from_numpy(keep).to(x.device)
     f = sae.encode(x[mask].to(sae.W_enc)).cpu().numpy()
     place, token = reach_of(keep), ids[keep]
-    row, latent = f.nonzero()
+    row, latent = np.divmod(np.flatnonzero(f.ravel() != 0), f.shape[1])
     value = f[row, latent].astype(np.float64)
     strength, document, position = np.abs(value), place[0][row], place[1][row]
     layer.seen += len(f)
@@ -181,8 +195,7 @@ def take(
     for name, key, at in (("top", -strength, top), ("sample", lot, np.arange(len(row)))):
         table = layer.contexts[name]
         at = at[key[at] <= table["below"][latent[at]]]
-        new = rows_of(f, place, row[at], latent[at], key[at], documents)
-        layer.contexts[name] = best(table, new, KEPT[name])
+        layer.offer(name, rows_of(f, place, row[at], latent[at], key[at], documents))
     if (here := shared[document]).any():
         layer.shared.append((latent[here], document[here] + documents, position[here], value[here].astype(np.float32)))
 
@@ -217,7 +230,7 @@ def save(gather: Gather, path: str | Path, key: str) -> None:
     "Write what has been gathered, whole or not at all; `key` says of what."
     found = {"documents": np.array(gather.documents)}
     for at, layer in gather.layers.items():
-        layer.tokens.flush()
+        layer.tokens.flush(), layer.settle()
         found |= {f"{at}/{k}": np.asarray(getattr(layer, k)) for k in SUMS}
         found |= {f"{at}/tokens/{k}": getattr(layer.tokens, k) for k in ("key", "times", "lost")}
         found |= {f"{at}/{n}/{k}": v for n, table in layer.contexts.items() for k, v in table.items()}

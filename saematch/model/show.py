@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['visible', 'marked', 'bars', 'template', 'card_html', 'line', 'on_shared', 'shared_places', 'piece', 'Pair',
-           'suite_of', 'show_match', 'decoder_cosine', 'show_latent', 'latent_named', 'described', 'listed']
+           'suite_of', 'show_match', 'cosine_fact', 'show_latent', 'latent_named', 'described', 'listed']
 
 # %% ../../nbs/model/10_show.ipynb #sh09co02
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from markupsafe import Markup
 from ..ground import UsageError
 from ..matching.match import Match
 from .card import AFTER, BEFORE, Card, Context
-from .cards import Cards, cards, layers_with_cards
+from .cards import Cards, cards, known_suite, layers_with_cards
 from ..saes.sae import SAE
 from ..saes.suite import Suite
 
@@ -139,8 +139,13 @@ class Pair:
         both = {(d, p) for d in fires[0] for p in fires[0][d]} & {(d, p) for d in fires[1] for p in fires[1][d]}
         times = [sum(map(len, f.values())) for f in fires]
         self.facts = dict(facts) | {
-            "active together": f"on {len(both)} tokens of the shared texts; {times[0]} and {times[1]} alone or together"
+            "active together": f"on {len(both)} tokens of the shared texts; "
+            f"the one alone on {times[0] - len(both)}, the other alone on {times[1] - len(both)}"
         }
+
+    def __repr__(self):
+        names = (f"{c.suite}/{c.layer}/{c.latent} ({c.label or 'no label'})" for c in self.cards)
+        return f"Pair({' and '.join(names)}; {'; '.join(f'{k} {v}' for k, v in self.facts.items())})"
 
     def _repr_html_(self) -> str:
         return template("pair.html.j2", pair=self)
@@ -181,20 +186,18 @@ def show_match(
     if m.cost.isfinite().any():
         rank = int((m.cost[m.cost.isfinite()] < m.cost[latent]).sum()) + 1
         facts["rank of the cost"] = f"{rank} of {int(m.matched.sum())}"
-    if (cosine := decoder_cosine(a, latent, b, partner)) is not None:
-        facts["cosine of decoder rows"] = f"{cosine:.3f}"
-    return Pair(a, latent, b, partner, facts | ({} if p_value is None else {"p-value": f"{p_value:.3g}"}))
+    facts |= cosine_fact(a, latent, b, partner) | ({} if p_value is None else {"p-value": f"{p_value:.3g}"})
+    return Pair(a, latent, b, partner, facts)
 
 
-def decoder_cosine(a: Cards, i: int, b: Cards, j: int) -> float | None:
-    "The cosine of two decoder rows, if the SAEs are at hand."
-    from saematch.model.cards import known_suite
-
+def cosine_fact(a: Cards, i: int, b: Cards, j: int) -> dict[str, str]:
+    "The cosine of two decoder rows; nothing, if the SAEs are not at hand or of different width."
     suites = [known_suite(c.suite) for c in (a, b)]
     if None in suites:
-        return None
+        return {}
     x, y = suites[0][a.layer].W_dec[i], suites[1][b.layer].W_dec[j]
-    return float(torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=0)) if x.shape == y.shape else None
+    cosine = torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=0) if x.shape == y.shape else None
+    return {} if cosine is None else {"cosine of decoder rows": f"{float(cosine):.3f}"}
 
 
 def show_latent(sae: SAE, latent: int, folder: str | Path | None = None) -> Card:
@@ -216,7 +219,8 @@ def described(latent: str, other: str | None = None) -> str:
     if other is None:
         return cards(suite, layer)[i].text()
     there, j = latent_named(other, 2)
-    return Pair(cards(suite, layer), i, cards(suite, there), j).text()
+    a, b = cards(suite, layer), cards(suite, there)
+    return Pair(a, i, b, j, cosine_fact(a, i, b, j)).text()
 
 
 def listed(suite: str, words: str, top: int) -> str:

@@ -144,6 +144,7 @@ def layer_table(
     lm: "HookedTransformer | TransformerBridge", sae: SAE, layer: Layer, bits: int | None = None
 ) -> pa.Table:
     "The cards of a layer as a table in `SCHEMA`, sorted by latent."
+    layer.settle()
     n, sums = sae.d_sae, np.arange(sae.d_sae + 1)
     bounds = {k: np.searchsorted(table["latent"], sums) for k, table in layer.contexts.items()}
     twins, active = duplicates(sae).tolist(), layer.active
