@@ -23,6 +23,7 @@ html_theme = "furo"
 html_title = "saematch"
 html_baseurl = cfg["doc_host"] + cfg["doc_baseurl"] + "/"
 html_static_path = []
+html_favicon = "favicon.svg"
 html_show_sphinx = False
 html_theme_options = dict(source_repository=cfg["git_url"], source_branch=cfg["branch"], source_directory="")
 html_math_renderer = "mathml"
