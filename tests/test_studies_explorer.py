@@ -4,128 +4,46 @@ import pytest
 import torch
 
 from saematch.studies.explorer import (
-    columns,
-    atlas,
-    compressed,
-    asset,
-    write_page,
     explore,
-    widget,
 )
 
 
+import base64
+import gzip
+import json
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
+from saematch.matching.lineage import Lineages
 
 
-def some_lineages(layers=(14, 15, 16), n=4, seed=0):
-    "Lineages of a toy: most go on to the next layer, links get q-values; (members, links)."
-    rng = np.random.default_rng(seed)
-    members, links, made = [], [], 0
-    before = []
-    for layer in layers:
-        here = []
-        for latent in rng.permutation(n).tolist():
-            if before and rng.random() < 0.7:
-                lineage, a = before.pop()
-                links.append(
-                    (lineage, *a, layer, latent, round(rng.uniform(0.4, 0.9), 3), round(rng.uniform(0, 0.05), 4))
-                )
-            else:
-                lineage, made = made, made + 1
-            members.append((lineage, layer, latent, f"word {latent}", 0.01))
-            here.append((lineage, (layer, latent)))
-        before = here
-    names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "similarity", "q"]
-    return (
-        pd.DataFrame(members, columns=["lineage", "layer", "latent", "label", "frequency"]),
-        pd.DataFrame(links, columns=names),
-    )
+def page_data(path):
+    "What a page holds."
+    return json.loads(gzip.decompress(base64.b64decode(Path(path).read_text().split('id="atlas">')[1].split("<")[0])))
 
 
-def test_members_stand_in_order_and_links_at_their_later_member():
-    members, links = some_lineages(n=30, seed=3)
-    c = columns(members, links, [14, 15, 16])
-    assert c["offset"][-1] == len(members) == len(c["latent"]) and len(c["p"]) == len(c["offset"]) - 1
-    number = {(14 + x, i): m for m, (x, i) in enumerate(zip(c["layer"], c["latent"]))}
-    for link in links.itertuples():
-        m = number[link.layer_b, link.latent_b]
-        assert c["similarity"][m] == link.similarity and c["q"][m] == link.q
-        assert number[link.layer_a, link.latent_a] == m - 1, "the member before it in the list is the other end"
-    firsts = set(c["offset"][:-1])
-    assert all((c["q"][m] is None) == (m in firsts) for m in range(len(members)))
-    twice = pd.concat([members, members.head(1).assign(lineage=99)])
-    with expect_fail(UsageError, "stands in two lineages"):
-        columns(twice, links, [14, 15, 16])
-    with expect_fail(UsageError, "1 links end in latents that are in no lineage, the first in latent 77"):
-        columns(members, pd.concat([links, links.head(1).assign(latent_b=77)]), [14, 15, 16])
-
-
-def test_a_page_is_one_file_that_asks_for_nothing():
-    import tempfile
-    from importlib.resources import files
-    from pathlib import Path
-
-    from saematch.studies.explorer import compressed
-
-    members, links = some_lineages(n=30, seed=1)
-    members.loc[0, "label"] = "</script><img src=x onerror=alert(1)>"
-    with tempfile.TemporaryDirectory() as folder:
-        out = write_page(atlas(members, links, title="A <b>toy</b>", rate=0.05), Path(folder) / "toy.html")
-        page = out.read_text()
-        assert [p.name for p in Path(folder).iterdir()] == ["toy.html"]
-    assert "onerror" not in page.replace(asset("explorer.js"), "") and "A &lt;b&gt;toy&lt;/b&gt;" in page
-    assert "</script" not in asset("explorer.js").lower(), "the program would end its own element"
-    assert "default-src 'none'" in page and "http://" not in page.split("<body>")[0]
-    assert compressed(dict(a=1)) == compressed(dict(a=1)), "the same bytes for the same data"
-    f"{len(page) / 1000:.0f} kB, {len(asset('explorer.js')) / 1000:.0f} of them the program"
-
-
-def test_what_the_page_does_not_hold_is_refused():
-    members, links = some_lineages()
-    far = pd.DataFrame(dict(layer_a=[14], latent_a=[0], layer_b=[15], latent_b=[9], similarity=[0.5]))
-    with expect_fail(UsageError, "latent 9 of layer 15 is in no lineage"):
-        atlas(members, links, title="toy", rate=0.05, near=far)
-    split = pd.DataFrame(dict(event=["split"], layer=[99], latent=[0], others=[[(15, 1), (15, 2)]]))
-    with expect_fail(UsageError, "events: latent 0 of layer 99"):
-        atlas(members, links, title="toy", rate=0.05, events=split)
-    split = split.assign(layer=14)
-    data = atlas(members, links, title="toy", rate=0.05, events=split, chance=(members, links, 1), alone={16: 5})
-    assert data["events"]["event"] == ["split"] and len(data["events"]["others"][0]) == 2
-    assert data["chance"]["offset"] == data["lineages"]["offset"] and data["lineages"]["alone"] == [0, 0, 5]
-
-
-def test_lineages_become_a_page():
-    import base64
-    import gzip
-    import json
-    import tempfile
-    from pathlib import Path
-
-    import torch
-
-    from saematch.matching.lineage import Lineages
-
+def few_lineages(**more):
+    "Layers 4, 5 and 6 with two latents each: 0-1-0, 1-0, and a latent alone."
     members = torch.tensor([[0, 1, 0], [1, 0, -1], [-1, -1, 1]])
     link = torch.tensor([[0.9, 0.8, 0], [0.6, 0, 0], [0, 0, 0]], dtype=torch.float64)
     p = torch.tensor([[0.01, 0.02, 1], [0.04, 1, 1], [1, 1, 1]], dtype=torch.float64)
     info = dict(name="toy", nulls=dict(lineages={"2": 1.0, "3": 1.0}, parts={"2": 0.4, "3": 0.0}))
-    t = Lineages(members, (4, 5, 6), (2, 2, 2), torch.zeros(3).double(), link, p, p[:, 0], info)
+    fields = dict(link=link, p_link=p, p=p[:, 0], info=info) | more
+    return Lineages(members, (4, 5, 6), (2, 2, 2), torch.zeros(3).double(), **fields)
+
+
+def test_lineages_become_a_page():
     with tempfile.TemporaryDirectory() as folder:
-        page = explore(t, Path(folder) / "toy.html").read_text()
-        data = json.loads(gzip.decompress(base64.b64decode(page.split('id="atlas">')[1].split("<")[0])))
+        data = page_data(explore(few_lineages(), Path(folder) / "toy.html"))
         with expect_fail(UsageError, "no p-values"):
-            explore(Lineages(members, (4, 5, 6), (2, 2, 2), torch.zeros(3).double(), link, None, None, info), "toy.html")
+            explore(few_lineages(p_link=None, p=None), "toy.html")
     assert data["lineages"]["q"] == [None, 0.03, 0.03, None, 0.04], "Benjamini and Hochberg: 0.01 x 3, 0.02 x 3 / 2, 0.04"
+    assert data["chance"] is None, "these lineages keep nothing of their nulls"
     assert data["lineages"]["alone"] == [0, 0, 1] and data["meta"]["rate"] == 0.04
     data["meta"]["about"]
-
-
-def test_a_widget_holds_the_same_data():
-    members, links = some_lineages()
-    data = atlas(members, links, title="toy", rate=0.05)
-    w = widget(data)
-    assert w.atlas == compressed(data) and w.cards == {} and w.selected is None

@@ -1,9 +1,16 @@
 // What the file holds, and what follows from it at a false discovery rate: threads, counts, neighbours.
 
+/** Bytes of base64: by the browser where it can, else letter by letter. */
+function bytesOf(base64) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+  const text = atob(base64), out = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) out[i] = text.charCodeAt(i);
+  return out;
+}
+
 /** Text of a `<script type="application/gzip;base64">` element, decompressed and parsed. */
 export async function unpack(base64) {
-  const bytes = Uint8Array.from(atob(base64.trim()), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([bytesOf(base64.trim())]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
 
@@ -51,15 +58,15 @@ function census(lineages, threads, alone) {
 }
 
 export class Atlas {
-  /** `raw` as `saematch.studies.explorer` writes it; `cards` an async function of the layer's place. */
-  constructor(raw, cards) {
+  /** `raw` as `saematch.studies.explorer` writes it; `card` an async function of the layer's place and the latent. */
+  constructor(raw, card) {
     Object.assign(this, raw);
-    this.fetchCards = cards;
-    this.cards = new Map();
+    this.card = card;
     this.cuts = new Map();
-    this.index = this.layers.map(() => new Map());
-    const { layer, latent } = this.lineages;
-    for (let m = 0; m < layer.length; m++) this.index[layer[m]].set(latent[m], m);
+    const { layer, latent } = this.lineages, widest = this.layers.map(() => 0);
+    for (let m = 0; m < layer.length; m++) if (latent[m] >= widest[layer[m]]) widest[layer[m]] = latent[m] + 1;
+    this.index = widest.map((n) => new Int32Array(n).fill(-1));
+    for (let m = 0; m < layer.length; m++) this.index[layer[m]][latent[m]] = m;
     this.nearOf = new Map();
     this.near.similarity.forEach((_, e) => this.near.pair[e].forEach((m) => push(this.nearOf, m, e)));
     this.eventsOf = new Map();
@@ -77,16 +84,17 @@ export class Atlas {
     return this.cuts.get(key);
   }
 
-  member(x, latent) { return this.index[x]?.get(latent); }
+  member(x, latent) { const m = this.index[x]?.[latent]; return m === undefined || m < 0 ? undefined : m; }
   layerIndex(layer) { return this.layers.indexOf(layer); }
-  label(m) { return this.lineages.label[m] ?? ""; }
+  label(m) { return this.lineages.labels[this.lineages.label[m]] ?? ""; }
   frequency(m) { return this.lineages.frequency[m] ?? null; }
   name(m) { return `${this.layers[this.lineages.layer[m]]}/${this.lineages.latent[m]}`; }
 
   /** Columns of the list at a rate, one entry a thread, computed once. */
   columns(threads) {
     if (threads.columns) return threads.columns;
-    const { layer, similarity, q, p } = this.lineages, n = threads.count, last = this.layers.length - 1;
+    const { layer, similarity, q, p, label } = this.lineages, n = threads.count, last = this.layers.length - 1;
+    const blurred = this.lineages.labels.map(unclear), dim = (m) => label[m] === undefined || blurred[label[m]];
     const out = { length: new Int16Array(n), first: new Int16Array(n), weakest: new Float32Array(n), q: new Float64Array(n), p: new Float64Array(n), frequency: new Float64Array(n), member: new Int32Array(n), events: new Uint8Array(n) };
     for (let t = 0; t < n; t++) {
       const [s, e] = [threads.start[t], threads.end[t]];
@@ -99,7 +107,7 @@ export class Atlas {
         }
         const f = this.frequency(m);
         if (f !== null) (often += f), known++;
-        if (unclear(this.label(best)) && !unclear(this.label(m))) best = m;
+        if (dim(best) && !dim(m)) best = m;
         for (const k of this.eventsOf.get(m) ?? []) bits |= BIT[this.events.event[k]];
       }
       out.length[t] = e - s; out.first[t] = this.layers[layer[s]]; out.weakest[t] = weakest; out.q[t] = worst;
@@ -152,12 +160,6 @@ export class Atlas {
       if (h.event === "split" || h.event === "merge") for (const o of h.others) add(o, h.m, 1, h.event);
     }
     return [...found.values()].sort((a, b) => b.similarity - a.similarity).slice(0, most);
-  }
-
-  /** Cards of a layer by latent, loaded once; null where the file has none. */
-  layerCards(x) {
-    if (!this.cards.has(x)) this.cards.set(x, this.fetchCards(x));
-    return this.cards.get(x);
   }
 }
 

@@ -9,6 +9,7 @@ const visible = (token) => token.replace(/\n/g, "⏎").replace(/\t/g, "⇥").rep
 export function card(atlas, m, content, heading) {
   const layer = atlas.layers[atlas.lineages.layer[m]], latent = atlas.lineages.latent[m];
   if (content === undefined) return html`<section class="sx-card" aria-busy="true"><p class="sx-soft">Reading the cards of layer ${layer}…</p></section>`;
+  if (content instanceof Error) return html`<section class="sx-card" role="alert"><p class="sx-warn">${content.message}</p></section>`;
   const label = atlas.label(m) || "no label";
   const head = html`<h2><small>${heading} · layer ${layer}, latent ${latent}</small><br>${label}</h2>`;
   if (content === null) return html`<section class="sx-card">${head}<p class="sx-empty">This file holds no card for this latent.</p></section>`;

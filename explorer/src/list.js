@@ -14,18 +14,27 @@ const COLUMNS = [
   ["events", "Events", "births, deaths, gaps, splits, merges"],
 ];
 
-/** Threads that pass the filters, in order; `hits` (thread to matched words) also puts better matches first. */
+/** Threads that pass the filters, in order; `hits` (matched words of each thread) also puts better matches first. */
 export function order(atlas, threads, { event, least, sort, down }, hits) {
-  const c = atlas.columns(threads), out = [], sign = down ? -1 : 1;
-  for (let t = 0; t < threads.count; t++) {
-    if (c.length[t] >= least && (!hits || hits.has(t)) && (!event || atlas.has(threads, t, event))) out.push(t);
+  const c = atlas.columns(threads), out = [], sign = down ? -1 : 1, n = threads.count;
+  for (let t = 0; t < n; t++) {
+    if (c.length[t] >= least && (!hits || hits[t]) && (!event || atlas.has(threads, t, event))) out.push(t);
   }
-  const column = sort === "label" ? null : c[sort];
-  const compare = column
-    ? (s, t) => Number.isNaN(column[s]) - Number.isNaN(column[t]) || sign * (column[s] - column[t]) || 0
-    : (s, t) => sign * atlas.label(c.member[s]).localeCompare(atlas.label(c.member[t]));
-  const better = hits ? (s, t) => hits.get(t) - hits.get(s) : () => 0;
-  return out.sort((s, t) => better(s, t) || compare(s, t) || (c.q[s] || 0) - (c.q[t] || 0) || s - t);
+  const score = hits ?? new Uint8Array(n), key = new Float64Array(n), first = new Float64Array(n);
+  const rank = sort === "label" ? ranks(atlas.lineages.labels) : null, column = rank ? null : c[sort] ?? c.length;
+  for (const t of out) {
+    const v = rank ? rank[atlas.lineages.label[c.member[t]]] ?? NaN : column[t];
+    key[t] = Number.isNaN(v) ? Infinity : sign * v; // what is not known comes last, either way
+    first[t] = c.q[t] || 0;
+  }
+  return out.sort((s, t) => score[t] - score[s] || key[s] - key[t] || first[s] - first[t] || s - t);
+}
+
+/** The place of each label in the order of the alphabet. */
+function ranks(labels) {
+  const order = labels.map((_, i) => i), compare = new Intl.Collator("en").compare, out = new Float64Array(labels.length);
+  order.sort((a, b) => compare(labels[a], labels[b])).forEach((i, place) => (out[i] = place));
+  return out;
 }
 
 /** Which rows are in sight: the library's virtualizer, told to render again when it changes. */

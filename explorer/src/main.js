@@ -34,8 +34,8 @@ export function mount(element, atlas, { memory = false, told = () => {} } = {}) 
   function hits(now) {
     if (!now.find || now.chance) return null;
     if (found.text !== now.find) found = { text: now.find, members: search(atlas, now.find) };
-    const out = new Map();
-    for (const [m, n] of found.members) out.set(now.threads.of[m], Math.max(n, out.get(now.threads.of[m]) ?? 0));
+    const out = new Uint8Array(now.threads.count), { members } = found, { of } = now.threads;
+    for (let m = 0; m < members.length; m++) if (members[m] > out[of[m]]) out[of[m]] = members[m];
     return out;
   }
 
@@ -57,7 +57,7 @@ export function mount(element, atlas, { memory = false, told = () => {} } = {}) 
     if (!contents.has(m)) {
       contents.set(m, undefined);
       const x = atlas.lineages.layer[m], latent = atlas.lineages.latent[m];
-      atlas.layerCards(x).then((layer) => contents.set(m, layer?.get(latent) ?? null), (error) => { console.error(error); contents.set(m, null); }).then(draw);
+      atlas.card(x, latent).then((found) => contents.set(m, found), (error) => contents.set(m, error)).then(draw);
     }
     return contents.get(m);
   }
@@ -191,19 +191,36 @@ function cardsOf(packed) {
   }]));
 }
 
+/** A function that gives single cards from packets of layers, each unpacked once; `packet` gives its text or nothing. */
+function fromPackets(packet) {
+  const layers = new Map();
+  return async (x, latent) => {
+    if (!layers.has(x)) layers.set(x, packet(x) ? unpack(packet(x)).then(cardsOf) : Promise.resolve(null));
+    return (await layers.get(x))?.get(latent) ?? null;
+  };
+}
+
+/** What a local server of `saematch explore --serve` answers; null for what it does not have. */
+async function ask(path) {
+  const answer = await fetch(path).catch(() => { throw new Error("the local server does not answer; start saematch explore --serve again"); });
+  if (answer.status === 404) return null;
+  if (!answer.ok) throw new Error(`the local server says: ${await answer.text()}`);
+  return answer.json();
+}
+
 async function page() {
   const root = document.getElementById("saematch-explorer");
   if (!root) return;
+  const served = "served" in root.dataset;
   try {
-    const raw = await unpack(document.getElementById("atlas").textContent);
-    const cards = async (x) => {
-      const packed = document.getElementById(`cards-${x}`);
-      return packed ? cardsOf(await unpack(packed.textContent)) : null;
-    };
+    const raw = served ? await ask("atlas.json") : await unpack(document.getElementById("atlas").textContent);
+    const card = served
+      ? async (x, latent) => { const packed = await ask(`cards/${x}/${latent}.json`); return packed && cardsOf(packed).get(latent); }
+      : fromPackets((x) => document.getElementById(`cards-${x}`)?.textContent);
     root.textContent = "";
-    mount(root, new Atlas(raw, cards));
+    mount(root, new Atlas(raw, card));
   } catch (error) {
-    root.textContent = `This file is damaged: ${error.message}. Make it again with saematch explore.`;
+    root.textContent = served ? `This page cannot be shown: ${error.message}.` : `This file is damaged: ${error.message}. Make it again with saematch explore.`;
     root.setAttribute("role", "alert");
   }
 }
@@ -212,9 +229,8 @@ async function page() {
 export default {
   async render({ model, el }) {
     const raw = await unpack(model.get("atlas")), packed = model.get("cards");
-    const cards = async (x) => (packed[x] ? cardsOf(await unpack(packed[x])) : null);
     let last = "";
-    return mount(el, new Atlas(raw, cards), { memory: true, told: (s) => { const text = JSON.stringify(s); if (text === last) return; last = text; model.set("selected", s); model.save_changes(); } });
+    return mount(el, new Atlas(raw, fromPackets((x) => packed[x])), { memory: true, told: (s) => { const text = JSON.stringify(s); if (text === last) return; last = text; model.set("selected", s); model.save_changes(); } });
   },
 };
 

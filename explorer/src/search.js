@@ -5,20 +5,26 @@ const escape = (word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 /** A word of a label: whole, or its beginning where three letters or more are given. */
 const pattern = (word) => new RegExp(`(?:^|[\\s,;·"“”'|])${escape(word)}${word.length > 2 ? "" : "(?=$|[\\s,;·\"“”'|])"}`, "iu");
 
-/** How many words of the query each member matches: a map from member to count, for members that match at least one. */
+/** How many words of the query each member matches: one number for each member. */
 export function search(atlas, query) {
-  const text = query.trim(), out = new Map(), { layer, latent, label } = atlas.lineages;
+  const text = query.trim(), { layer, latent, label, labels } = atlas.lineages, out = new Uint8Array(layer.length);
   const id = text.match(/^(\d+)\s*[/:]\s*(\d+)$/);
   if (id) {
     const m = atlas.member(atlas.layerIndex(Number(id[1])), Number(id[2]));
-    return m === undefined ? out : out.set(m, 1);
+    if (m !== undefined) out[m] = 1;
+    return out;
   }
   const asked = text.match(/(?:^|\s)layer[: ]?(\d+)/i), x = asked ? atlas.layerIndex(Number(asked[1])) : null;
-  const words = text.replace(/(?:^|\s)layer[: ]?\d+/i, "").split(/\s+/).filter(Boolean), tests = words.map(pattern);
+  const words = text.replace(/(?:^|\s)layer[: ]?\d+/i, "").split(/\s+/).filter(Boolean).slice(0, 99);
+  const tests = words.map(pattern), numbers = words.map((w) => (/^\d+$/.test(w) ? Number(w) : -1));
+  // each label once: which of the words it has, and how many
+  const hit = labels.map((l) => tests.map((r) => r.test(l))), count = hit.map((h) => h.filter(Boolean).length);
+  const only = numbers.some((n) => n >= 0);
   for (let m = 0; m < layer.length; m++) {
     if (x !== null && layer[m] !== x) continue;
-    const n = tests.filter((r, i) => r.test(label[m] ?? "") || words[i] === String(latent[m])).length;
-    if (n || !words.length) out.set(m, n);
+    let n = words.length ? count[label[m]] ?? 0 : 1;
+    if (only) for (let i = 0; i < numbers.length; i++) if (latent[m] === numbers[i] && !hit[label[m]]?.[i]) n++;
+    out[m] = n;
   }
   return out;
 }
