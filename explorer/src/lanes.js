@@ -48,7 +48,7 @@ export function lanes(atlas, state, act) {
       aria-label="Lineage of ${atlas.name(focus)} and its neighbours over the layers ${atlas.layers[0]} to ${atlas.layers.at(-1)}">
     ${atlas.layers.map((layer, i) => svg`<g><line x1=${x(i)} x2=${x(i)} y1=${TOP - 8} y2=${height - FLOW} stroke="currentColor" stroke-opacity="0.15"></line>
       <text x=${x(i)} y="24" text-anchor="middle" fill="currentColor" font-weight="600">layer ${layer}</text></g>`)}
-    ${drawn}${others}${nodes}${glyphs}${flows(atlas, threads.census, x, height, step)}
+    ${drawn}${others}${nodes}${glyphs}${flows(atlas, threads.census, x, height, step, 1)}
   </svg></div>
   <p class="sx-key">Link width: similarity. Opacity: evidence (smaller q, darker). Dotted: above the threshold, not taken by the
     optimum. Dashed: split or merge. ${Object.values(EVENTS).map((e) => html`<span class="sx-glyphkey">${e.glyph} ${e.text}</span> `)}</p>
@@ -75,16 +75,17 @@ function glyph(happening, [px, py]) {
 }
 
 /** Everything else, aggregated: how many threads go on, begin and end in each layer. */
-function flows(atlas, census, x, height, step) {
+function flows(atlas, census, x, height, step, draws) {
+  const said = (n) => Math.round(n / draws).toLocaleString("en");
   const most = Math.max(...census.alive), tall = scaleLinear([0, most], [0, FLOW - 44]), base = height - 24, bar = step * 0.28;
   return svg`<g class="sx-flows">${atlas.layers.map((layer, i) => {
     const alive = census.alive[i], born = census.born[i], on = alive - census.ended[i];
     const h = tall(alive), hb = tall(born), ho = tall(on);
-    return svg`<g><title>layer ${layer}: ${alive.toLocaleString("en")} latents in ${alive.toLocaleString("en")} lineages, ${born.toLocaleString("en")} begin here, ${(alive - on).toLocaleString("en")} end here</title>
+    return svg`<g><title>layer ${layer}: ${said(alive)} latents, ${said(born)} of them begin here, ${said(alive - on)} end here</title>
       ${i + 1 < atlas.layers.length ? svg`<path d=${ribbon(x(i) + bar / 2, base - ho, base, x(i + 1) - bar / 2, base - tall(census.alive[i + 1] - census.born[i + 1]), base)} fill="currentColor" fill-opacity="0.12"></path>` : nothing}
       <rect x=${x(i) - bar / 2} y=${base - h} width=${bar} height=${h} fill="currentColor" fill-opacity="0.25"></rect>
       <rect x=${x(i) - bar / 2} y=${base - h} width=${bar} height=${hb} fill="currentColor" fill-opacity="0.25"></rect>
-      <text x=${x(i)} y=${height - 8} text-anchor="middle" font-size="11" fill="currentColor" fill-opacity="0.8">${i ? `${born.toLocaleString("en")} born` : `${alive.toLocaleString("en")}`}</text></g>`;
+      <text x=${x(i)} y=${height - 8} text-anchor="middle" font-size="11" fill="currentColor" fill-opacity="0.8">${i ? `${said(born)} born` : said(alive)}</text></g>`;
   })}</g>`;
 }
 
@@ -95,19 +96,19 @@ function ribbon(x0, a0, b0, x1, a1, b1) {
 
 /** What chance draws: the longest threads of the null suites under the same rate, no names, and the same flows. */
 export function strangers(atlas, { threads, width, rate }) {
-  const n = 8, order = [...Array(threads.count).keys()].filter((t) => threads.end[t] - threads.start[t] > 1);
+  const n = 8, draws = atlas.meta.chance_draws || 1, order = [...Array(threads.count).keys()].filter((t) => threads.end[t] - threads.start[t] > 1);
   order.sort((a, b) => threads.end[b] - threads.start[b] - (threads.end[a] - threads.start[a]));
   const rows = order.slice(0, n), height = TOP + Math.max(1, rows.length) * 34 + FLOW;
   const step = Math.max(110, (width || 900) / atlas.layers.length), w = step * atlas.layers.length;
   const x = scalePoint(atlas.layers.map((_, i) => i), [step / 2, w - step / 2]), thick = scaleLinear([0, 1], [1, 14]).clamp(true);
   const { layer, similarity, q } = atlas.chance;
   const y = (r) => TOP + r * 34 + 17;
-  return html`<p class="sx-soft">The longest of ${order.length.toLocaleString("en")} lineages that the same method finds among strangers at q ≤ ${rate}.</p>
+  return html`<p class="sx-soft">The longest of ${Math.round(order.length / draws).toLocaleString("en")} lineages that the same method finds among strangers at q ≤ ${rate.toPrecision(2)}.</p>
   <div class="sx-scroll"><svg class="sx-lanes" role="img" width=${w} height=${height} viewBox="0 0 ${w} ${height}" font-family="system-ui, sans-serif" font-size="12" aria-label="Lineages that chance draws">
     ${atlas.layers.map((l, i) => svg`<text x=${x(i)} y="24" text-anchor="middle" fill="currentColor" font-weight="600">layer ${l}</text>`)}
     ${rows.map((t, r) => { const out = []; for (let m = threads.start[t]; m < threads.end[t]; m++) {
       if (m > threads.start[t]) out.push(svg`<path d="M${x(layer[m - 1])},${y(r)}L${x(layer[m])},${y(r)}" stroke="currentColor" fill="none" stroke-width=${thick(similarity[m]).toFixed(1)} stroke-opacity=${evidence(q[m], atlas.meta.rate).toFixed(2)}><title>similarity ${similarity[m].toFixed(2)}</title></path>`);
       out.push(svg`<circle cx=${x(layer[m])} cy=${y(r)} r="5" fill="currentColor" fill-opacity="0.3" stroke="currentColor"></circle>`);
     } return out; })}
-    ${flows(atlas, threads.census, x, height, step)}</svg></div>`;
+    ${flows(atlas, threads.census, x, height, step, draws)}</svg></div>`;
 }

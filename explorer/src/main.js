@@ -107,14 +107,19 @@ export function mount(element, atlas, { memory = false, told = () => {} } = {}) 
 
   function draw() { if (!scheduled) { scheduled = true; requestAnimationFrame(() => { scheduled = false; paint(); }); } }
 
-  function paint() {
-    const now = read(), most = atlas.meta.rate, lineages = now.chance ? atlas.chance : atlas.lineages;
-    const key = [now.rate, now.chance, now.find, now.event, now.least, now.sort, now.down].join();
+  /** The state, and with it the lineages that pass its filters, in order. */
+  function listed() {
+    const now = read(), key = [now.rate, now.chance, now.find, now.event, now.least, now.sort, now.down].join();
     if (key !== counted) {
       counted = key;
       all = now.chance ? [] : order(atlas, now.threads, now, hits(now));
       virtual?.setOptions({ ...virtual.options, count: all.length });
     }
+    return now;
+  }
+
+  function paint() {
+    const now = listed(), most = atlas.meta.rate, lineages = now.chance ? atlas.chance : atlas.lineages;
     const pins = now.pins.split(",").filter(Boolean), own = now.focus !== undefined && atlas.name(now.focus);
     const census = now.threads.census, draws = now.chance ? atlas.meta.chance_draws || 1 : 1;
     const view = now.lost ? html`<p class="sx-empty">This file has no latent ${now.focus ?? state.get().focus}. It holds the layers ${atlas.layers.join(", ")}.</p>` : {
@@ -175,8 +180,8 @@ export function mount(element, atlas, { memory = false, told = () => {} } = {}) 
   resized.observe(element);
   state.subscribe(draw);
   if (!state.get().focus && !memory) {
-    const threads = atlas.threads(atlas.meta.rate), [first] = order(atlas, threads, { event: "", least: 1, sort: "length", down: true }, null);
-    if (first !== undefined) state.set({ focus: atlas.name(atlas.columns(threads).member[first]) }, true);
+    const now = listed(), [first] = all;
+    if (first !== undefined && !now.chance) state.set({ focus: atlas.name(atlas.columns(now.threads).member[first]) }, true);
   }
   paint();
   return () => { target.removeEventListener("keydown", keys); resized.disconnect(); dispose?.(); };

@@ -18,12 +18,13 @@ export function search(atlas, query) {
   const words = text.replace(/(?:^|\s)layer[: ]?\d+/i, "").split(/\s+/).filter(Boolean).slice(0, 99);
   const tests = words.map(pattern), numbers = words.map((w) => (/^\d+$/.test(w) ? Number(w) : -1));
   // each label once: which of the words it has, and how many
-  const hit = labels.map((l) => tests.map((r) => r.test(l))), count = hit.map((h) => h.filter(Boolean).length);
+  const hit = tests.map((r) => Uint8Array.from(labels, (l) => r.test(l))), count = new Uint8Array(labels.length);
+  for (const h of hit) for (let i = 0; i < h.length; i++) count[i] += h[i];
   const only = numbers.some((n) => n >= 0);
   for (let m = 0; m < layer.length; m++) {
     if (x !== null && layer[m] !== x) continue;
     let n = words.length ? count[label[m]] ?? 0 : 1;
-    if (only) for (let i = 0; i < numbers.length; i++) if (latent[m] === numbers[i] && !hit[label[m]]?.[i]) n++;
+    if (only) for (let i = 0; i < numbers.length; i++) if (latent[m] === numbers[i] && !hit[i][label[m]]) n++;
     out[m] = n;
   }
   return out;

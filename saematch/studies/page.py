@@ -58,7 +58,7 @@ def columns(
         label=[int(i) for i in label],
         labels=list(labels),
         frequency=known("frequency"),
-        p=rounded(m.p.to_numpy(dtype=float)[first], 5) if "p" in m else [],
+        p=rounded(m.p.to_numpy(dtype=float)[first], 5) if "p" in m else [None] * len(first),
         alone=[int((alone or {}).get(layer, 0)) for layer in layers],
     )
 
@@ -100,7 +100,7 @@ def atlas(
     pairs = zip(*(numbers(e, "pairs that come near") for e in ends))
     events = pd.DataFrame(columns=["event", "layer", "latent", "others"]) if events is None else events
     return dict(
-        format=1,
+        format=2,
         meta=dict(title=title, about=about, rate=rate, left_out=left_out, chance_draws=chance[2] if chance else 0),
         layers=[int(layer) for layer in layers],
         lineages=lineages,
