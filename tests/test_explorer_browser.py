@@ -209,6 +209,39 @@ def test_it_can_be_read_on_a_telephone_and_in_the_dark(page):
     assert light(ink) > 600 > 150 > light(paper)
 
 
+AXE = Path(__file__).parents[1] / "explorer" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (820, "dark"), (390, "light"), (390, "dark")])
+def test_an_audit_of_accessibility_finds_nothing_serious(page, width, scheme):
+    if not AXE.is_file():
+        pytest.skip("needs axe-core in explorer/node_modules: cd explorer && npm ci")
+    page.set_viewport_size(dict(width=width, height=800))
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate(AXE.read_text())
+    for keys in ("1", "2", "3", "1?", "1c"):
+        for key in keys:
+            page.keyboard.press(key)
+        page.wait_for_timeout(200)
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious, f"view {keys}, {width} px, {scheme}"
+
+
+def test_what_comes_near_and_what_splits_is_drawn(page):
+    page.fill(".sx-find", "14/5")
+    page.keyboard.press("Escape")
+    page.evaluate("location.hash = 'focus=14/5'")
+    page.wait_for_selector("path.sx-other")
+    assert "14/5 and 15/6: similarity 0.50" in page.inner_html("path.sx-other")
+    page.evaluate("location.hash = 'focus=14/7'")
+    page.wait_for_selector(".sx-node[aria-pressed=true][aria-label*='latent 7,']")
+    assert page.locator(".sx-glyph", has_text="≺").count() == 1 and page.locator("path.sx-other").count() == 2
+    page.evaluate("location.hash = 'view=list&event=split&least=1'")
+    page.wait_for_timeout(200)
+    assert "1 lineages listed" in page.inner_text(".sx-count")
+
+
 def test_a_damaged_page_says_so(browser, toy, tmp_path):
     text = toy[-1].read_text()
     at = text.index('id="atlas">') + 40

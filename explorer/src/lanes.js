@@ -43,7 +43,7 @@ export function lanes(atlas, state, act) {
     return out;
   });
   const glyphs = atlas.happenings(threads, t).map((h) => glyph(h, at(h.m)));
-  return html`<div class="sx-scroll"><svg class="sx-lanes" role="group" width=${w} height=${height} viewBox="0 0 ${w} ${height}"
+  return html`<div class="sx-scroll" role="region" tabindex="0" aria-label="Lanes"><svg class="sx-lanes" role="group" width=${w} height=${height} viewBox="0 0 ${w} ${height}"
       font-family="system-ui, sans-serif" font-size="12"
       aria-label="Lineage of ${atlas.name(focus)} and its neighbours over the layers ${atlas.layers[0]} to ${atlas.layers.at(-1)}">
     ${atlas.layers.map((layer, i) => svg`<g><line x1=${x(i)} x2=${x(i)} y1=${TOP - 8} y2=${height - FLOW} stroke="currentColor" stroke-opacity="0.15"></line>
@@ -57,7 +57,7 @@ export function lanes(atlas, state, act) {
 
 function node(atlas, m, [px, py], mine, focused, act, step) {
   const label = atlas.label(m) || "no label", f = atlas.frequency(m);
-  const shown = short(label, Math.floor(step / 7)), number = atlas.lineages.latent[m];
+  const shown = short(label, Math.floor(step / (mine ? 8 : 7))), number = atlas.lineages.latent[m];
   const says = `${shown} ${number}: layer ${atlas.layers[atlas.lineages.layer[m]]}, latent ${number}, ${label}` + (f === null ? "" : `, active on ${(100 * f).toPrecision(2)} % of tokens`);
   return svg`<g class="sx-node ${mine ? "sx-mine" : ""} ${focused ? "sx-focus" : ""}" role="button" tabindex="0" data-member=${m}
       aria-label=${says} aria-pressed=${focused ? "true" : "false"}
@@ -99,12 +99,12 @@ export function strangers(atlas, { threads, width, rate }) {
   const n = 8, draws = atlas.meta.chance_draws || 1, order = [...Array(threads.count).keys()].filter((t) => threads.end[t] - threads.start[t] > 1);
   order.sort((a, b) => threads.end[b] - threads.start[b] - (threads.end[a] - threads.start[a]));
   const rows = order.slice(0, n), height = TOP + Math.max(1, rows.length) * 34 + FLOW;
-  const step = Math.max(110, (width || 900) / atlas.layers.length), w = step * atlas.layers.length;
+  const step = Math.max(width < 640 ? 84 : 110, width / atlas.layers.length), w = step * atlas.layers.length;
   const x = scalePoint(atlas.layers.map((_, i) => i), [step / 2, w - step / 2]), thick = scaleLinear([0, 1], [1, 14]).clamp(true);
   const { layer, similarity, q } = atlas.chance;
   const y = (r) => TOP + r * 34 + 17;
   return html`<p class="sx-soft">The longest of ${Math.round(order.length / draws).toLocaleString("en")} lineages that the same method finds among strangers at q ≤ ${rate.toPrecision(2)}.</p>
-  <div class="sx-scroll"><svg class="sx-lanes" role="img" width=${w} height=${height} viewBox="0 0 ${w} ${height}" font-family="system-ui, sans-serif" font-size="12" aria-label="Lineages that chance draws">
+  <div class="sx-scroll" role="region" tabindex="0" aria-label="Lanes"><svg class="sx-lanes" role="img" width=${w} height=${height} viewBox="0 0 ${w} ${height}" font-family="system-ui, sans-serif" font-size="12" aria-label="Lineages that chance draws">
     ${atlas.layers.map((l, i) => svg`<text x=${x(i)} y="24" text-anchor="middle" fill="currentColor" font-weight="600">layer ${l}</text>`)}
     ${rows.map((t, r) => { const out = []; for (let m = threads.start[t]; m < threads.end[t]; m++) {
       if (m > threads.start[t]) out.push(svg`<path d="M${x(layer[m - 1])},${y(r)}L${x(layer[m])},${y(r)}" stroke="currentColor" fill="none" stroke-width=${thick(similarity[m]).toFixed(1)} stroke-opacity=${evidence(q[m], atlas.meta.rate).toFixed(2)}><title>similarity ${similarity[m].toFixed(2)}</title></path>`);

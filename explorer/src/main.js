@@ -123,7 +123,7 @@ export function mount(element, atlas, { memory = false, told = () => {} } = {}) 
     const pins = now.pins.split(",").filter(Boolean), own = now.focus !== undefined && atlas.name(now.focus);
     const census = now.threads.census, draws = now.chance ? atlas.meta.chance_draws || 1 : 1;
     const view = now.lost ? html`<p class="sx-empty">This file has no latent ${now.focus ?? state.get().focus}. It holds the layers ${atlas.layers.join(", ")}.</p>` : {
-      lanes: () => (now.chance ? strangers(atlas, now) : lanes(atlas, { ...now, width: element.clientWidth - 24 }, act)),
+      lanes: () => (now.chance ? strangers(atlas, { ...now, width: element.clientWidth - 24 }) : lanes(atlas, { ...now, width: element.clientWidth - 24 }, act)),
       list: () => (now.chance ? html`<p class="sx-empty">Chance has no labels: see the lanes and the summary, or switch chance off.</p>` : list(atlas, now.threads, all, virtual, { ...now, current: now.focus === undefined ? -1 : now.threads.of[now.focus] }, act)),
       summary: () => summary(atlas, now.rate),
     }[now.view in VIEWS ? now.view : "lanes"]();
@@ -139,8 +139,7 @@ export function mount(element, atlas, { memory = false, told = () => {} } = {}) 
         ${atlas.chance ? html`<label class="sx-chance"><input type="checkbox" role="switch" .checked=${now.chance} @change=${(e) => state.set({ chance: e.target.checked ? "1" : "" })}> what chance would draw</label>` : nothing}
         <button @click=${() => { help = !help; draw(); }} aria-expanded=${help}>?</button>
       </div>
-      <p class="sx-count" role="status">${Math.round((lineages.layer.length + lineages.alone.reduce((a, b) => a + b, 0)) / draws).toLocaleString("en")} latents${now.chance ? " (strangers)" : ""}, <b>${Math.round(census.links / draws).toLocaleString("en")}</b> links;
-        ${now.chance ? nothing : html`<b>${all.length.toLocaleString("en")}</b> lineages listed`}${now.find && !now.chance ? html` for “${now.find}”` : nothing}</p>
+      <p class="sx-count" role="status">${Math.round((lineages.layer.length + lineages.alone.reduce((a, b) => a + b, 0)) / draws).toLocaleString("en")} latents${now.chance ? " (strangers)" : ""}, <b>${Math.round(census.links / draws).toLocaleString("en")}</b> links${now.chance ? nothing : html`; <b>${all.length.toLocaleString("en")}</b> lineages listed`}${now.find && !now.chance ? html` for “${now.find}”` : nothing}</p>
       <nav class="sx-tabs" aria-label="Views">${Object.entries(VIEWS).map(([k, name]) => html`<button aria-current=${now.view === k ? "page" : "false"} @click=${() => state.set({ view: k })}>${name}</button>`)}
         <span class="sx-space"></span>
         ${own ? html`<button @click=${() => act.pin(own)} aria-pressed=${pins.includes(own)}>${pins.includes(own) ? "unpin" : "pin"}</button>` : nothing}

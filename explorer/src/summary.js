@@ -28,11 +28,10 @@ export function summary(atlas, rate) {
   const r = share(real.census), z = chance && share(chance.census);
   const row = (name, key) => html`<tr><th scope="row">${name}</th>${r.map((v) => html`<td>${v[key] === null ? "" : `${(100 * v[key]).toFixed(0)} %`}</td>`)}</tr>
     ${z ? html`<tr class="sx-soft"><th scope="row">… by chance</th>${z.map((v) => html`<td>${v[key] === null ? "" : `${(100 * v[key]).toFixed(0)} %`}</td>`)}</tr>` : nothing}`;
-  return html`<div class="sx-summary"><p class="sx-lead"><b>${real.census.links.toLocaleString("en")}</b> links at q ≤ ${rate.toPrecision(2)}
-      ${chance ? html`; the same method on strangers draws <b>${Math.round(chance.census.links / draws).toLocaleString("en")}</b>` : nothing}.
+  return html`<div class="sx-summary"><p class="sx-lead"><b>${real.census.links.toLocaleString("en")}</b> links at q ≤ ${rate.toPrecision(2)}${chance ? html`; the same method on strangers draws <b>${Math.round(chance.census.links / draws).toLocaleString("en")}</b>` : nothing}.
       Half of the features of layer ${atlas.layers[0]} are still found after <b>${life(half)}</b>${chance ? html` (by chance ${life(lost)})` : nothing}.</p>
     <h2>Lineages by length${chance ? ", beside chance" : nothing}</h2>${bars(lengths, chance)}
-    <h2>Births and deaths by layer</h2><div class="sx-scroll"><table class="sx-table sx-small"><thead><tr><th scope="col">layer</th>${atlas.layers.map((l) => html`<th scope="col">${l}</th>`)}</tr></thead>
+    <h2>Births and deaths by layer</h2><div class="sx-scroll" role="region" tabindex="0" aria-label="Births and deaths by layer"><table class="sx-table sx-small"><thead><tr><th scope="col">layer</th>${atlas.layers.map((l) => html`<th scope="col">${l}</th>`)}</tr></thead>
       <tbody>${row("born here", "born")}${row("end here", "ended")}</tbody></table></div></div>`;
 }
 
