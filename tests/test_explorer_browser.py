@@ -233,7 +233,7 @@ def test_what_comes_near_and_what_splits_is_drawn(page):
     page.keyboard.press("Escape")
     page.evaluate("location.hash = 'focus=14/5'")
     page.wait_for_selector("path.sx-other")
-    assert "14/5 and 15/6: similarity 0.50" in page.inner_html("path.sx-other")
+    assert "14/5 and 15/6: similarity 0.50" in page.text_content("path.sx-other title")
     page.evaluate("location.hash = 'focus=14/7'")
     page.wait_for_selector(".sx-node[aria-pressed=true][aria-label*='latent 7,']")
     assert page.locator(".sx-glyph", has_text="≺").count() == 1 and page.locator("path.sx-other").count() == 2
