@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from saematch.studies.page import asset, atlas, compressed, write_page
 
 from saematch.model.card import Card, Context, FiresOn
+from saematch.studies.page import asset, atlas, compressed, write_page
 
 EVIL = [
     "</script><script>document.title='evil'</script>",

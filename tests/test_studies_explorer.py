@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from saematch.studies.explorer import (
+    near_pairs,
+    with_labels,
+    that_fit,
     explore,
 )
 
@@ -20,7 +23,7 @@ import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
-from saematch.matching.lineage import Lineages
+from saematch.matching.lineage import Chance, Lineages
 
 
 def page_data(path):
@@ -47,3 +50,62 @@ def test_lineages_become_a_page():
     assert data["chance"] is None, "these lineages keep nothing of their nulls"
     assert data["lineages"]["alone"] == [0, 0, 1] and data["meta"]["rate"] == 0.04
     data["meta"]["about"]
+
+
+def test_a_link_of_strangers_passes_where_one_of_the_suite_would():
+    members = torch.tensor([[1, 1, -1], [0, -1, 1]])
+    p = torch.tensor([[0.015, 1, 1], [0.5, 1, 1]], dtype=torch.float64)
+    drawn = Chance(members, members, torch.tensor([2.0, 2.0]), torch.full((2, 3), 0.5).double(), p, p[:, 0])
+    with tempfile.TemporaryDirectory() as folder:
+        data = page_data(explore(few_lineages(drawn=dict(parts=drawn)), Path(folder) / "toy.html"))
+    q = {0.01: 0.03, 0.02: 0.03, 0.04: 0.04}  # p and q of the links of the suite
+    assert data["chance"]["q"] == [None, q[0.02], None, 1.0], "0.015 passes with 0.02; 0.5 passes with no link"
+    assert data["meta"]["chance_draws"] == 0.5, "each lineage stands for two"
+    assert data["chance"]["alone"] == [0, 0, 0] and data["chance"]["layer"] == [0, 1, 0, 2]
+
+
+def test_pairs_that_come_near_are_above_the_threshold_and_in_two_lineages():
+    from saematch.saes.toys import random_sae
+
+    a = random_sae(12, 3, seed=0)
+    rows = a.W_dec / a.W_dec.norm(dim=1, keepdim=True)
+    close = torch.stack([rows[0], (rows[0] + 0.4 * rows[1]), rows[2]])
+    saes = {4: a, 5: random_sae(12, 3, seed=1)}
+    saes[5].W_dec.copy_(close)
+    members = torch.tensor([[0, 0], [1, 1], [2, -1], [-1, 2]])
+    info = dict(name="toy", thresholds={"1": 0.3}, options=dict(weights="decoder"))
+    t = Lineages(members, (4, 5), (3, 3), torch.zeros(4).double(), torch.zeros(4, 2).double(), info=info)
+    near = near_pairs(t, saes)
+    cosine = torch.nn.functional.cosine_similarity(a.W_dec[0], close[1], dim=0)
+    assert near.iloc[0][["layer_a", "latent_a", "layer_b", "latent_b"]].tolist() == [4, 0, 5, 1]
+    assert abs(near.similarity[0] - float(cosine)) < 1e-6 and (near.similarity > 0.3).all()
+    assert not ((near.latent_a == 2) | (near.latent_b == 2)).any(), "latents that are alone are not in the file"
+    near
+
+
+def test_a_file_holds_the_cards_that_fit():
+    from saematch.model.card import Card, Context
+
+
+    def toy_card(layer, latent):
+        "A card whose text says which latent it is of."
+        text = Context([f" token{latent}", f" layer{layer}"], np.array([1.0, 0.0]), 0, 0, 0)
+        return Card(
+            suite="toy", layer=layer, latent=latent, weights="0", label=f"word{latent}", seen=100, active=1, mean=1.0,
+            largest=1.0, threshold=0.1, histogram=(np.arange(3.0), np.array([1, 0])), contexts=[text], tokens=[],
+            promoted=[], suppressed=[], neighbours=[], dead=False,
+        )  # fmt: skip
+
+
+    cards = {layer: {i: toy_card(layer, i) for i in range(2)} for layer in (4, 5, 6)}
+    members = with_labels(few_lineages().frame().query("length > 1"), cards)
+    assert members.label.tolist()[:3] == ["word0", "word1", "word0"] and (members.frequency == 0.01).all()
+    whole, none = that_fit(members, cards, 24.0)
+    some, without = that_fit(members, cards, 0.0003)
+    assert none == 0 and sum(map(len, whole.values())) == 5 and 0 < without < 5
+    assert without == 5 - sum(map(len, some.values()))
+    best = members.sort_values(["p", "lineage"]).head(5 - without)
+    assert {(c.layer, c.latent) for found in some.values() for c in found} == set(zip(best.layer, best.latent))
+    with tempfile.TemporaryDirectory() as folder:
+        said_so = page_data(explore(few_lineages(), Path(folder) / "toy.html", cards, limit=0.0003))["meta"]["left_out"]
+    said_so

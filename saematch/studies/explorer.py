@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from .page import atlas, compressed, packet, write_page
 from scipy.stats import false_discovery_control
 
 from ..ground import UsageError, progress_bar
@@ -21,6 +20,7 @@ from ..judging.depth import directions
 from ..matching.joint import Similarities
 from ..matching.lineage import Lineages
 from ..model.cards import Cards
+from .page import atlas, compressed, packet, write_page
 
 # %% ../../nbs/studies/18_explorer.ipynb #xp000022
 def judged_links(t: Lineages) -> pd.DataFrame:
