@@ -165,7 +165,9 @@ def write(
     "What stands in for A's reconstruction. Raises ValueError for activations of another width."
     if f.shape[-1] != len(self):
         raise ValueError(f"f has {f.shape[-1]} activations a token, the relations start from {len(self)} latents")
-    return self.a.restore(f @ self.rows() + self.a.b_dec, like)
+    f, rows = f.to(self.weight), self.rows()
+    written = torch.sparse.mm(f.reshape(-1, len(self)).to_sparse(), rows)  # few activations are not 0
+    return self.a.restore(written.reshape(*f.shape[:-1], -1) + self.a.b_dec, like)
 
 
 @patch
