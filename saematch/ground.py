@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SUM', 'MARK', 'BLANK', 'KINDS', 'UsageError', 'UnknownName', 'printable', 'unknown', 'check_name', 'user_path',
-           'atomic', 'sweep', 'checksum', 'check_sum', 'check_target', 'write_json', 'parse_json', 'read_json',
-           'refuse_pickle', 'tensor_parts', 'write_safetensors', 'read_safetensors', 'without_sum', 'write_parquet',
-           'open_parquet', 'check_finite', 'check_kind', 'machine_memory', 'progress_bar', 'check_device',
-           'notebook_data']
+           'atomic', 'sweep', 'checksum', 'check_sum', 'check_target', 'json_parts', 'write_json', 'parse_json',
+           'read_json', 'refuse_pickle', 'tensor_parts', 'write_safetensors', 'read_safetensors', 'without_sum',
+           'write_parquet', 'open_parquet', 'check_finite', 'check_kind', 'machine_memory', 'progress_bar',
+           'check_device', 'notebook_data']
 
 # %% ../nbs/00_ground.ipynb #11529a29
 import difflib
@@ -141,12 +141,16 @@ def check_target(path: Path, kind: str):
             raise UsageError(f"{path} exists and is not a {kind} file; it is not replaced, choose another name")
 
 # %% ../nbs/00_ground.ipynb #su110003
+def json_parts(cfg: Mapping) -> list[tuple[str, bytes]]:
+    "What the checksum of a JSON object is of."
+    return [("json", json.dumps(cfg, sort_keys=True).encode())]
+
+
 def write_json(path: Path, cfg: Mapping) -> None:
     "A JSON object to a file, whole or not at all, with its checksum."
     cfg = {k: v for k, v in json.loads(json.dumps(cfg)).items() if k != SUM}  # as it will be read
-    said = checksum([("json", json.dumps(cfg, sort_keys=True).encode())])
     with atomic(path) as tmp:
-        tmp.write_text(json.dumps({**cfg, SUM: said}, indent=1))
+        tmp.write_text(json.dumps({**cfg, SUM: checksum(json_parts(cfg))}, indent=1))
 
 
 def parse_json(text: str | bytes, path: Path) -> dict:
@@ -158,7 +162,10 @@ def parse_json(text: str | bytes, path: Path) -> dict:
         raise ValueError(f"{path} is not valid JSON ({e}); write or download it again") from e
     if not isinstance(cfg, dict):
         raise ValueError(f"{path} is not a JSON object but a {type(cfg).__name__}; write or download it again")
-    check_sum(path, cfg.pop(SUM, None), [("json", json.dumps(cfg, sort_keys=True).encode())])
+    said, rest = cfg.pop(SUM, None), list(cfg.items())[:-1]
+    if said is None and rest and [*cfg.values()][-1] == checksum(json_parts(dict(rest))):
+        said = "under a name that is damaged"
+    check_sum(path, said, json_parts(cfg))
     return cfg
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.studies.figures import (
+    png,
     axes,
     label_lines,
     legend_below,
@@ -16,11 +17,14 @@ from saematch.studies.figures import (
 )
 
 
+from io import BytesIO
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
 
 def test_plots_draw_the_numbers_they_are_given():
@@ -45,7 +49,18 @@ def test_plots_draw_the_numbers_they_are_given():
     ax = plot_over_layers(pd.DataFrame(dict(layer=[1, 2], quantity="t", mean=[1.0, 2.0], q05=[0.5, 1], q95=[2, 3])))
     assert ax.lines[0].get_ydata().tolist() == [1, 2] and len(ax.collections) == 1
     own = axes()
-    assert plot_distribution({"1 to 2": [1.0, 2, 3]}, {"1 to 2": [2.0, 3, 4]}, ax=own) is own and len(own.get_xticks()) == 1
+    pair = lambda *values: {"1 to 2": values}
+    assert plot_distribution(pair(1.0, 2, 3), pair(2.0, 3, 5), pair(2.0, 2, 4), own) is own and len(own.get_xticks()) == 1
+    assert [c.get_label() for c in own.collections if not c.get_label().startswith("_")] == [
+        "matched",
+        "strangers, matched as hard",
+        "random pairs (median)",
+    ]
+    small, own.figure.dpi = png(own.figure), 100
+    own.figure.savefig(whole := BytesIO(), format="png")
+    shown, drawn = (np.asarray(Image.open(f).convert("RGB"), dtype=int) for f in (BytesIO(small), whole))
+    assert Image.open(BytesIO(small)).mode == "P" and len(small) < 0.6 * len(whole.getvalue())
+    assert np.abs(shown - drawn).mean() < 1
     plt.close("all")
 
 

@@ -6,7 +6,6 @@ import torch
 from saematch.studies.panels import (
     Panel,
     png,
-    small_png,
     pick,
     mean,
     axes,
@@ -35,7 +34,7 @@ def test_a_panel_says_what_it_can():
     fig, _ = plt.subplots()
     told = Panel("1", "A title", fig, "theirs", "ours", 3 > 2, "more than two")
     assert told.same is True and told.verdict == "The same." and fig.get_suptitle() == "1. A title"
-    assert small_png(fig)[:4] == b"\x89PNG"
+    assert png(fig)[:4] == b"\x89PNG"
     plt.close("all")
 
 

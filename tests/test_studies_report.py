@@ -36,6 +36,8 @@ def test_the_sentences_follow_the_tables():
     beside = findings(dict(mse=level, pairs=pairs, agreement=agree[:0], chance_cosine=0.02) | null)
     assert "0.60 of what random pairs differ by, strangers matched in the same way by 0.80 (1 is" in beside[0]
     assert "(strangers: 0.20, random pairs: 0.02); 66.7% of the pairs are above 0.7 (strangers: 33.3%)." in beside[1]
+    none = findings(dict(mse=mse, pairs=pairs, agreement=agree[:0], chance_cosine=-0.004))[1]
+    assert "random pairs: 0.00)" in none, "zero has no sign"
     lonely = dict(mse=mse, pairs=pairs, agreement=agree[:0], chance_cosine=0.02, strangers_cosine=np.full(3, np.nan))
     assert "differ by; of strangers it matches none (1 is" in findings(lonely)[0]
     nobody = dict(mse=mse[1:], pairs=pairs.assign(cosine=float("nan")), agreement=agree[:0], chance_cosine=0.02)

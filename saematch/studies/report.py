@@ -72,8 +72,11 @@ def figures(
     )
     if costs := {k: v for k, v in tables["costs"].items() if np.isfinite(v).any()}:  # pairs of layers with a match
         fig, ax = plot.plt.subplots(figsize=(max(6, 1.2 * len(costs)), 3.8), layout="constrained")
-        plot.plot_distribution(costs, tables["chance"], ax)
-        caption = "Squared distance of each matched pair, adjacent layers, beside random pairs (figure 5)."
+        plot.plot_distribution(costs, tables["chance"], tables.get("strangers"), ax)
+        caption = (
+            "Squared distance of each matched pair, adjacent layers (figure 5). Strangers: matched in the same way to "
+            "an SAE in which there is nothing to find; dotted: the median of random pairs."
+        )
         out["distribution"] = fig, caption
     if len(walks := tables["agreement"].dropna(subset="agreement")):
         fig, ax = plot.plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -114,9 +117,9 @@ def findings(tables: Mapping) -> list:  # sentences
     said = [
         f"Matched pairs of adjacent layers differ by {level[own]:.2f} of what random pairs differ by{null} "
         f"(1 is chance; {', '.join(others)}).",
-        f"The decoder rows of a matched pair have a median cosine of {near.cosine.median():.2f} "
-        f"({null_cosine[0]}random pairs: {tables['chance_cosine']:.2f}); {(near.cosine > 0.7).mean():.1%} of the pairs "
-        f"are above 0.7{null_cosine[1]}.",
+        f"The decoder rows of a matched pair have a median cosine of {near.cosine.median():z.2f} "
+        f"({null_cosine[0]}random pairs: {tables['chance_cosine']:z.2f}); {(near.cosine > 0.7).mean():.1%} of the "
+        f"pairs are above 0.7{null_cosine[1]}.",
     ]
     return said + walked(tables["agreement"])
 
@@ -133,7 +136,7 @@ def beside_strangers(
     known = cosine[np.isfinite(cosine)]
     return (
         f", strangers matched in the same way by {level['strangers']:.2f}",
-        (f"strangers: {np.median(known):.2f}, ", f" (strangers: {(known > 0.7).mean():.1%})"),
+        (f"strangers: {np.median(known):z.2f}, ", f" (strangers: {(known > 0.7).mean():.1%})"),
     )
 
 # %% ../../nbs/studies/15_report.ipynb #re000012

@@ -10,6 +10,7 @@ __all__ = ['figure_7', 'draw_persistence', 'course', 'figure_8', 'figure_12', 'f
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..matching.names import PALETTE, group, shown, style
@@ -192,23 +193,23 @@ def quantiles_of(scores: pd.DataFrame) -> list[str]:
     return sorted({r for r in scores.route if r.startswith("quantile")}, key=lambda r: float(r.split()[1]))
 
 
-def draw_shares(ax, t: Mapping, metric: str, quantiles: list) -> None:
-    "A metric over layers, a line for each share matched, beside the copy and chance."
-    for i, route in enumerate([*quantiles, "match"]):
+def draw_shares(ax, t: Mapping, metric: str, routes: list) -> None:
+    "A metric over layers, a line for each share matched; the full match, the copy and chance in their own colours."
+    shares = [r for r in routes if r.startswith("quantile")]
+    for i, route in enumerate(shares):
         rows = pick(t, metric, route)
-        all_of_them = route == "match"
-        colour = "black" if all_of_them else ("C0", "C1", "C3", "C4", "C5")[i % 5]
-        ax.plot(rows.layer_b, rows.value, ".-", color=colour, label="all matched" if all_of_them else shown(route))
-    lines(ax, t, metric, ("previous", "random"))
-    off_scale(ax, t, metric, (*quantiles, "match", "previous", "random"))
+        ax.plot(rows.layer_b, rows.value, ".-", color=("C1", "C3", "C4", "C5")[i % 4], label=shown(route))
+    lines(ax, t, metric, [r for r in routes if r not in shares])
+    off_scale(ax, t, metric, routes)
 
 # %% ../../nbs/studies/12_text_figures.ipynb #db2fe585
 def figure_16(t: Mapping) -> Panel:
     "Loss and explained variance over the layers when only the nearest pairs are matched."
     quantiles = quantiles_of(t["scores"].query("metric == 'delta loss'"))
-    fig, ax = axes(2)
-    for metric, a in zip(("delta loss", "explained variance"), ax):
-        draw_shares(a, t, metric, quantiles)
+    fig, ax = axes(4, 3.2)
+    for metric, pair in zip(("delta loss", "explained variance"), (ax[:2], ax[2:])):
+        draw_shares(pair[0], t, metric, [*quantiles[:3], "match"])
+        draw_shares(pair[1], t, metric, [*quantiles[:1], "match", "previous", "random"])
     legend(ax)
     routes = ["previous", *quantiles, "match"]
     ev, loss = ([mean(t, m, r) for r in routes] for m in ("explained variance", "delta loss"))
@@ -230,17 +231,20 @@ def figure_16(t: Mapping) -> Panel:
 
 # %% ../../nbs/studies/12_text_figures.ipynb #pt000012
 def figure_17(t: Mapping) -> Panel:
-    "Explained variance by the share of latents matched, a line for each layer."
-    names = quantiles_of(t["scores"])
-    fig, ax = axes()
-    best, falls = {}, {}
-    for layer in t["layers"][1:]:
+    "Explained variance by the share of latents matched, a line for each layer, at most four in a panel."
+    names, layers = quantiles_of(t["scores"]), t["layers"][1:]
+    groups = np.array_split(layers, -(-len(layers) // 4))
+    fig, ax = axes(len(groups), sharey=True, squeeze=False)
+    best, falls, panel = {}, {}, {layer: a for a, group in zip(ax[0], groups) for layer in group.tolist()}
+    for layer, a in panel.items():
         at = lambda r: float(pick(t, "explained variance", r).set_index("layer_b").value[layer])
         curve = {0.0: at("previous"), **{float(r.split()[1]): at(r) for r in names}, 1.0: at("match")}
-        ax.plot(*zip(*curve.items()), ".-", label=f"layer {layer}")
+        a.plot(*zip(*curve.items()), ".-", label=f"layer {layer}")
         best[layer], falls[layer] = max(curve, key=curve.get), curve[min(q for q in curve if q > 0)] > curve[1.0]
-    ax.set(xlabel="share of latents matched, nearest first", ylabel="explained variance")
-    legend(ax)
+    ax[0, 0].set(ylabel="explained variance")
+    for a in ax[0]:
+        a.set(xlabel="share of latents matched, nearest first")
+        a.legend()
     return Panel(
         "17",
         "Explained variance by share of latents matched",
