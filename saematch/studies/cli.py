@@ -11,7 +11,6 @@ __all__ = ['COMMANDS', 'trial_options', 'suite_options', 'add_run', 'add_paper',
 import argparse
 import os
 import sys
-import traceback
 
 from .. import __version__
 from .look import LOOK
@@ -296,6 +295,8 @@ def main(argv: list | None = None) -> int:  # exit code
         from saematch.ground import UsageError, printable
 
         if debug:
+            import traceback
+
             traceback.print_exc()
         expected = isinstance(e, (ValueError, OSError, MemoryError, ImportError, TypeError))
         print(

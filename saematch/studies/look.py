@@ -10,10 +10,11 @@ __all__ = ['LOOK', 'add_cards', 'add_show', 'add_find', 'add_trace', 'add_explor
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from saematch.matching.lineage import Lineages
 
 # %% ../../nbs/studies/24_look.ipynb #lk000006
@@ -93,8 +94,8 @@ def cmd_find(suite: str, words: str, top: int) -> None:
 # %% ../../nbs/studies/24_look.ipynb #lk000023
 def explore_lineages(
     t: "Lineages",
-    out: str | Path = "explorer.html",
-) -> Path:
+    out: "str | Path" = "explorer.html",
+) -> "Path":
     """Write one offline page in which a person follows these lineages, with the cards of their suite.
 
     Raises UsageError for another ending, for a suite without cards, and for lineages without links or p-values.
@@ -110,7 +111,7 @@ def explore_lineages(
 
 def default_place() -> str:
     "Where lineages are looked for if nothing is said: a run in the working folder, else the embedded suite."
-    return "saematch-out" if Path("saematch-out", "run.json").is_file() else "smollm2-135m-resid"
+    return "saematch-out" if os.path.isfile("saematch-out/run.json") else "smollm2-135m-resid"
 
 # %% ../../nbs/studies/24_look.ipynb #lk000024
 def cmd_trace(latent: str) -> None:
@@ -133,7 +134,7 @@ def cmd_explore(where: str | None, out: str | None) -> None:
 
     where = where or default_place()
     t, folder = lineages_of(where, sys.stderr.isatty()), run_of(where)
-    page = explore_lineages(t, out or (folder or Path()) / "explorer.html")
+    page = explore_lineages(t, out or os.path.join(folder or "", "explorer.html"))
     print(f"{len(t.links()):,} links of {where}, {page.stat().st_size / 1e6:.1f} MB. Open {page}")
 
 # %% ../../nbs/studies/24_look.ipynb #lk000010
