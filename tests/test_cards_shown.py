@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import saematch
+from saematch.ground import MARK
 from saematch.model.card import Card, Context, FiresOn
 from saematch.studies.cli import main
 
@@ -61,6 +62,7 @@ def test_methods_that_the_face_fills():
 def test_the_cards_of_the_package_are_small_and_of_its_weights():
     folder = saematch.model.cards.cards_folder(SUITE)
     assert sum(p.stat().st_size for p in folder.iterdir()) <= 6e6
+    assert all(MARK in p.read_bytes() for p in folder.glob("*.parquet")), "a file without a checksum"
     suite = saematch.load_suite(SUITE)
     for layer in suite:
         assert saematch.cards(suite, layer).header["weights"] == saematch.saes.suite.fingerprint(suite[layer])
