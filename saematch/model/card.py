@@ -226,6 +226,9 @@ def exact_logits(
     return changes - changes.mean(-1, keepdim=True)
 
 # %% ../../nbs/model/06_card.ipynb #cd06co17
+LISTED, NEAREST = 10, 5  # tokens in each list, neighbours
+
+
 def extremes(logits: Float[Tensor, " vocabulary"], count: int, words: Sequence[str]) -> tuple[list, list]:
     "(token, logit) of the largest, and of the smallest."
     high, low = logits.topk(count), (-logits).topk(count)
@@ -247,9 +250,6 @@ def page(sae: SAE, latent: int) -> str | None:
     return f"https://www.neuronpedia.org/{known}/{latent}" if known else None
 
 # %% ../../nbs/model/06_card.ipynb #cd06co18
-LISTED, NEAREST = 10, 5  # tokens in each list, neighbours
-
-
 def card_by_hand(
     sae: SAE,
     latent: int,

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['GAUGES', 'BLOCKS', 'gauge_units', 'is_unit', 'usable_units', 'as_sae', 'fold', 'no_unit', 'common_gauge',
            'has_thresholds', 'absorb_b_dec', 'block_weights', 'as_pair', 'check_pair', 'check_spaces', 'gauge_of',
-           'judging', 'one_convention', 'Comparable', 'comparable', 'in_gauge', 'check_lengths', 'transport']
+           'judging', 'judged_in', 'one_convention', 'Comparable', 'comparable', 'in_gauge', 'check_lengths',
+           'transport']
 
 # %% ../../nbs/saes/06_gauge.ipynb #c9a91315
 import warnings
@@ -214,6 +215,12 @@ def gauge_of(fold: bool | str, a: SAE, b: SAE) -> str:
 def judging(fold: bool | str) -> bool | str:
     "The gauge to judge results of `fold` in: their own, or for unfolded ones the gauge that the SAEs share."
     return True if fold in (False, "none") else fold
+
+
+def judged_in(fold: bool | str, *saes: SAE) -> str:
+    "The same by its name, for one SAE or for several that are compared."
+    by = judging(fold)
+    return common_gauge(*saes) if by is True else by
 
 
 def one_convention(a: SAE, b: SAE) -> tuple[SAE, SAE]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Planted', 'PlantedSuite', 'random_sae', 'planted', 'turned', 'World', 'world_of', 'noise_like', 'drifted', 'placed',
-           'check_world', 'one_step', 'planted_suite', 'written']
+           'check_world', 'one_step', 'written', 'planted_suite']
 
 # %% ../../nbs/saes/02_toys.ipynb #527ee222
 from collections import namedtuple
@@ -207,6 +207,12 @@ def one_step(world: World, away: World, counts: tuple, pool: World, first: int, 
     leaving = leaving.having(place=torch.full_like(leaving.parts["place"], -1))
     return old + babies, leaving, len(old), events
 
+# %% ../../nbs/saes/02_toys.ipynb #ps000012
+def written(a: SAE, world: World, layer: int, seed: int) -> SAE:
+    "The latents of a world as an SAE with the settings of `a`."
+    parts = {k: world.parts[k].movedim(0, axis).to(getattr(a, k)).contiguous() for k, (axis, _) in LATENT.items()}
+    return replace(a, **parts, info=dict(source=f"planted_suite(seed={seed})", layer=layer))
+
 # %% ../../nbs/saes/02_toys.ipynb #ps000005
 def planted_suite(
     a: SAE,  # its latents are the first layer and all strangers: random directions or a real SAE
@@ -257,9 +263,3 @@ def planted_suite(
         ),
         pd.DataFrame(events, columns=["event", "layer", "lineage", "other"]),
     )
-
-
-def written(a: SAE, world: World, layer: int, seed: int) -> SAE:
-    "The latents of a world as an SAE with the settings of `a`."
-    parts = {k: world.parts[k].movedim(0, axis).to(getattr(a, k)).contiguous() for k, (axis, _) in LATENT.items()}
-    return replace(a, **parts, info=dict(source=f"planted_suite(seed={seed})", layer=layer))

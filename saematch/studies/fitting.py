@@ -19,7 +19,7 @@ from ..matching.baselines import dense
 from ..matching.match import Match, match
 from ..model.activations import hidden_states
 from ..model.text import Tokens
-from ..saes.gauge import fold, gauge_of, judging, transport
+from ..saes.gauge import fold, judged_in, transport
 from ..saes.sae import SAE
 
 # %% ../../nbs/studies/06_fitting.ipynb #4fdfb9fb
@@ -104,7 +104,7 @@ def learned(
     "Matches that need data: by correlation of activations, by measured scales, in whitened coordinates."
     x = [fitted.states[l].to(s.W_enc) for l, s in zip(pair, (a, b))]
     f = [s.encode(h) for s, h in zip((a, b), x)]
-    gauge = gauge_of(judging(options.get("fold", True)), a, b)
+    gauge = judged_in(options.get("fold", True), a, b)
     how = dict(fold=False, weights=options.get("weights", "all"), dead="keep")
     unknown = torch.full((a.d_sae,), float("nan"), dtype=torch.float64)
     info = dict(gauge=gauge, method="activation correlation")

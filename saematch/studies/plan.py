@@ -17,7 +17,7 @@ from ..ground import UsageError, unknown
 from ..judging.nulls import null
 from ..matching.match import Match, match
 from ..matching.names import NAMES, group
-from ..saes.gauge import BLOCKS, fold, gauge_of, judging
+from ..saes.gauge import BLOCKS, fold, judged_in
 from ..saes.health import dead, remarks
 from ..saes.sae import SAE
 from ..saes.suite import Suite
@@ -131,7 +131,7 @@ def check_layer(
         if not alive.any():
             raise ValueError("every latent is dead by its weights, so there is nothing to match")
         matched = sae if alive.all() else sae.select(alive.nonzero()[:, 0])
-        fold(matched, gauge_of(judging(options.fold), matched, matched))
+        fold(matched, judged_in(options.fold, matched))
         said = remarks(sae, options.norm) if options.dead == "warn" else ""
     except ValueError as e:
         raise ValueError(f"layer {layer} ({sae.info.get('source')}): {e}") from e

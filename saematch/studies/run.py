@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..ground import UsageError, read_json, sweep, user_path, write_json
-from ..saes.gauge import gauge_of, judging
+from ..saes.gauge import judged_in
 from ..saes.suite import Suite, fingerprint, load_suite
 from .explorer import explore
 from .lives import LINEAGES, cards_or_reason, lineages_in, lived, lives_page, named_pairs, summarised
@@ -32,7 +32,7 @@ from .trial import experiment, judge_of
 # %% ../../nbs/studies/23_run.ipynb #6048e379
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
     "What a run is: suite, layers, options, hashes of the weights, versions."
-    gauges = {gauge_of(judging(options.fold), suite[l], suite[l]) for l in layers}
+    gauges = {judged_in(options.fold, suite[l]) for l in layers}
     return dict(
         suite=suite.name,
         layers=layers,
