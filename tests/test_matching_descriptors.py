@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from saematch.matching.descriptors import (
+    describe,
     descriptors,
     block_shares,
+    given_rows,
+    narrowed,
 )
 
 
@@ -16,6 +19,7 @@ from fastcore.test import expect_fail
 from torch.testing import assert_close
 
 from saematch.lap.metric import check_memory, cost_matrix, pair_cost, random_pair_cost
+from saematch.saes.gauge import comparable
 from saematch.saes.sae import rescale
 from saematch.saes.toys import planted, random_sae
 
@@ -123,6 +127,40 @@ def test_saes_of_differently_normalised_hidden_states():
         assert (abs(found[str(how)]["normalised"] - found[str(how)]["plain"]) < 1e-9) is fair
     assert found["{}"]["plain"] < 0.5 and found["{}"]["normalised"] > 0.95
     found
+
+
+def test_narrow_rows_keep_their_distances():
+    g = torch.Generator().manual_seed(0)
+    rows = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
+    to_many = rows(24, 3000)
+    X, Y = rows(200, 24) @ to_many, rows(150, 24) @ to_many
+    x, y = narrowed(X, Y)
+    assert x.shape == (200, 24) and torch.allclose(torch.cdist(x, y), torch.cdist(X, Y), rtol=1e-7)
+    full = rows(1000, 3000), rows(900, 3000)
+    assert all(new is old for new, old in zip(narrowed(*full), full)), "there is no smaller space"
+    X[7] += rows(3000)
+    x, y = narrowed(X, Y)
+    assert x.shape[1] in (25, 3000) and torch.allclose(torch.cdist(x, y), torch.cdist(X, Y), rtol=1e-7), (
+        "one row of another kind"
+    )
+    assert narrowed(X[:, :2000], Y[:, :2000])[0].shape[1] == 2000, "narrow enough"
+    list(x.shape)
+
+
+def test_rows_of_ones_own_are_checked():
+    pair = comparable(random_sae(6, 9, seed=1), random_sae(6, 8, seed=2))
+    X, Y = given_rows(pair, lambda sae: sae.W_dec)
+    assert torch.equal(X, describe(pair, weights="decoder")[0]) and torch.equal(Y, describe(pair, weights="decoder")[1])
+    assert torch.allclose(given_rows(pair, (X, Y), "cosine")[0].norm(dim=1), torch.ones(9, dtype=X.dtype))
+    for wrong, error, said in (
+        ("decoder", TypeError, "rows must be a function of an SAE, or two tables"),
+        (lambda sae: sae.W_dec.T, ValueError, "the rows of A must be a tensor of floats [9, k]"),
+        (lambda sae: None, ValueError, "not NoneType"),
+        ((X, Y[:, :3]), ValueError, "rows of A have 6 columns, rows of B 3"),
+        ((X * float("nan"), Y), ValueError, "the rows of A"),
+    ):
+        with expect_fail(error, said):
+            given_rows(pair, wrong)
 
 
 def test_wrong_questions_get_an_answer():
