@@ -24,7 +24,7 @@ from ..matching.match import Match
 from ..model.card import Card
 from ..model.cards import Cards, cards_folder, layers_in
 from ..model.lm import cache_folder
-from ..model.show import Pair, decoder_cosine, line
+from ..model.show import Pair, cosine_fact, line
 from ..saes.suite import Suite, fingerprint, load_suite
 
 # %% ../../nbs/studies/16_lives.ipynb #lv160007
@@ -296,8 +296,6 @@ def named_pairs(
     for title, k in said:
         i, j = int(there[k]), int(m.index[there[k]])
         facts = {"cost": f"{float(m.cost[i]):.4g}", "rank of the cost": f"{k + 1:,} of {len(there):,}"}
-        if (cosine := decoder_cosine(a, i, b, j)) is not None:
-            facts["cosine of decoder rows"] = f"{cosine:.3f}"
-        html = Pair(a, i, b, j, facts)._repr_html_()
+        html = Pair(a, i, b, j, facts | cosine_fact(a, i, b, j))._repr_html_()
         out.append(dict(title=f"{title}: {a.layer}/{i} and {b.layer}/{j}", html=html))
     return out
