@@ -97,3 +97,14 @@ def test_a_card_draws_itself_as_soon_as_it_is_there():
     code = "from saematch import card; print(card('smollm2-135m-resid', 14, 1091)._repr_html_())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "is, be, was" in out and "<" in out
+
+
+def test_a_pair_is_shown_with_its_p_value():
+    from saematch.judging.calibrate import calibrate
+
+    a, b = (saematch.load_suite(SUITE)[layer] for layer in (14, 15))
+    c = calibrate(a, b, saematch.match(a, b, method="identity"), null=("pairs", "halves"))
+    p = max(float(c.p("pairs")[1091]), float(c.p("halves")[1091]))
+    assert c.show(1091).facts["p-value"] == f"{p:.3g}" and "p-value" not in c.given.show(1091).facts
+    with pytest.raises(saematch.ground.UsageError, match="A has latents 0 to 2047"):
+        c.show(4000)

@@ -9,6 +9,7 @@ __all__ = ['p_values', 'benjamini_hochberg', 'null_scores', 'how_made', 'Calibra
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -22,6 +23,9 @@ from .scores import SCORES, pair_scores
 from ..matching.match import Match, match
 from ..saes.gauge import as_pair
 from ..saes.sae import SAE
+
+if TYPE_CHECKING:
+    from saematch.model.show import Pair
 
 # %% ../../nbs/judging/04_calibrate.ipynb #fada980f
 def p_values(
@@ -177,6 +181,18 @@ def summary(self: Calibration) -> pd.DataFrame:  # one row for each null, and on
         for k, s in self.nulls.items()
     }
     return pd.DataFrame(rows).T.astype({"null pairs": int})
+
+# %% ../../nbs/judging/04_calibrate.ipynb #ca15show
+@patch
+def show(
+    self: Calibration,
+    latent: int,  # of A
+    **how,  # options of `Match.show`
+) -> "Pair":
+    "A latent beside its partner, as `Match.show` has it, with the largest p-value over all nulls. Raises like it."
+    known = 0 <= latent < len(self.given)
+    p = max(float(self.p(k)[latent]) for k in self.nulls) if known else None
+    return self.given.show(latent, p_value=p, **how)
 
 # %% ../../nbs/judging/04_calibrate.ipynb #6434d159
 @patch

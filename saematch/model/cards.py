@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cards_folder', 'fired', 'label_of', 'labelled', 'write_texts', 'write_cards', 'make_cards', 'tokens_key', 'opened',
-           'Cards', 'changed', 'words_of', 'texts_of', 'read_card', 'context_of', 'layers_in', 'layers_with_cards',
-           'cards', 'weights_of', 'known_suite', 'card', 'struct_columns']
+           'Cards', 'changed', 'words_of', 'plain_words', 'texts_of', 'read_card', 'context_of', 'layers_in',
+           'layers_with_cards', 'cards', 'weights_of', 'known_suite', 'card', 'struct_columns']
 
 # %% ../../nbs/model/09_cards.ipynb #cf08co02
 import hashlib
@@ -187,6 +187,12 @@ def words_of(folder: Path, suite: str, written: int | None) -> list[str]:
 
 
 @lru_cache(8)
+def plain_words(folder: Path, suite: str, written: int | None) -> list[str]:
+    "What each token reads, without spaces around it and in small letters."
+    return [w.strip().lower() for w in words_of(folder, suite, written)]
+
+
+@lru_cache(8)
 def texts_of(folder: Path, suite: str, written: int | None) -> pa.Array:
     "The documents as token ids."
     return opened(folder / "texts.parquet", suite).read()["ids"].combine_chunks()
@@ -307,7 +313,8 @@ def find(self: Cards, words: str, count: int = 10) -> pd.DataFrame:  # layer, la
         pc.list_parent_indices(tokens).to_numpy(),
         struct_columns(tokens.flatten(), "token", "times"),
     )
-    on = np.isin(token, [i for i, w in enumerate(read) if w.strip().lower() in wanted])
+    plain = plain_words(self.folder, self.suite, changed(self.folder / "words.parquet"))
+    on = np.isin(token, [i for i, w in enumerate(plain) if w in wanted])
     score = np.bincount(parent[on], times[on], len(self)) / np.maximum(1, table["active"].to_numpy())
     labels = table["label"].to_pylist()
     said = [{w.strip("'") for w in text.lower().replace(",", " ").split()} for text in labels]
