@@ -61,14 +61,8 @@ def test_a_server_gives_the_page_the_lineages_and_single_cards():
 
         data = json.loads(gzip.decompress(ask(at + "/atlas.json").read()))
         card = json.loads(ask(at + "/cards/0/1.json").read())
-        for path in (
-            "/cards/1/0.json",
-            "/cards/0/7.json",
-            "/cards/9/0.json",
-            "/../setup.py",
-            "/etc/passwd",
-            "/cards/0/../0.json",
-        ):
+        no_card = ("/cards/1/0.json", "/cards/0/7.json", "/cards/9/0.json")
+        for path in (*no_card, "/../setup.py", "/etc/passwd", "/cards/0/../0.json"):
             try:
                 ask(at + path)
             except urllib.error.HTTPError as e:

@@ -15,6 +15,7 @@ import sys
 from .. import __version__
 from .look import LOOK
 from .options import Options, Trial, add_options, offered
+from .take import TAKE
 
 # %% ../../nbs/studies/25_cli.ipynb #957a478e
 def trial_options(p: argparse.ArgumentParser):
@@ -253,6 +254,7 @@ COMMANDS = dict(  # name -> (its options, what it does, its help)
     match=(add_match, cmd_match, "match two SAEs"),
     info=(add_info, cmd_info, "say what an SAE or a suite is"),
     **LOOK,
+    **TAKE,
     releases=(add_releases, cmd_releases, "list the releases of SAELens that have SAEs of several layers"),
 )
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOK', 'add_cards', 'add_show', 'add_find', 'add_trace', 'add_explore', 'cmd_cards', 'cmd_show', 'cmd_find',
-           'explore_lineages', 'default_place', 'cmd_trace', 'cmd_explore']
+           'explore_lineages', 'serve_lineages', 'default_place', 'cmd_trace', 'cmd_explore']
 
 # %% ../../nbs/studies/24_look.ipynb #lk000004
 import argparse
@@ -60,6 +60,8 @@ def add_explore(p: argparse.ArgumentParser) -> None:
         help="folder of a run, or a suite (default: saematch-out if a run is there, else smollm2-135m-resid)",
     )
     p.add_argument("--out", metavar="FILE.html", help="the page (default: explorer.html, in the folder of a run)")
+    p.add_argument("--serve", action="store_true", help="no file: a server on this machine that reads cards when asked")
+    p.add_argument("--port", type=int, default=8765, help="of the server (default: %(default)s; 0: any)")
 
 # %% ../../nbs/studies/24_look.ipynb #lk000008
 def cmd_cards(
@@ -101,12 +103,26 @@ def explore_lineages(
     Raises UsageError for another ending, for a suite without cards, and for lineages without links or p-values.
     """
     from saematch.ground import UsageError, user_path
-    from saematch.studies.explorer import explore
+    from saematch.studies.explorer import explore, from_weights
     from saematch.studies.lives import cards_of
 
     if (out := user_path(out)).suffix not in (".html", ".htm"):
         raise UsageError(f"{out}: the explorer is a page; give it a name that ends in .html")
-    return explore(t, out, cards_of(t))
+    return explore(t, out, cards_of(t), **from_weights(t))
+
+
+def serve_lineages(t: "Lineages", port: int) -> None:
+    "Serve the explorer of lineages on this machine, with the cards of their suite, until it is interrupted."
+    from saematch.studies.explorer import from_weights
+    from saematch.studies.lives import cards_or_reason
+    from saematch.studies.serve import explorer_server, serve
+
+    cards, why = cards_or_reason(t)
+    server = explorer_server(t, cards, port, **from_weights(t))
+    print(f"{len(t.links()):,} links; cards of {sum(map(len, cards.values())):,} latents, read when they are opened")
+    if why:
+        print(f"Without cards: {why}")
+    serve(server)
 
 
 def default_place() -> str:
@@ -128,12 +144,14 @@ def cmd_trace(latent: str) -> None:
         print(f"Without labels: {why}")
 
 
-def cmd_explore(where: str | None, out: str | None) -> None:
-    "`saematch explore`: one page to follow features."
+def cmd_explore(where: str | None, out: str | None, serve: bool, port: int) -> None:
+    "`saematch explore`: one page to follow features, as a file or from a server."
     from saematch.studies.lives import lineages_of, run_of
 
     where = where or default_place()
     t, folder = lineages_of(where, sys.stderr.isatty()), run_of(where)
+    if serve:
+        return serve_lineages(t, port)
     page = explore_lineages(t, out or os.path.join(folder or "", "explorer.html"))
     print(f"{len(t.links()):,} links of {where}, {page.stat().st_size / 1e6:.1f} MB. Open {page}")
 

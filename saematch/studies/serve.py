@@ -9,6 +9,7 @@ __all__ = ['PORT', 'Explorer', 'explorer_server', 'serve']
 import gzip
 import json
 import re
+import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -40,7 +41,9 @@ class Explorer(BaseHTTPRequestHandler):
         if cards is None or latent not in cards:
             return self.answer(b"no card", "text/plain", 404)
         try:
-            self.answer(json.dumps(packet([cards[latent]]), allow_nan=False).encode(), "application/json")
+            with self.reading:
+                found = packet([cards[latent]])
+            self.answer(json.dumps(found, allow_nan=False).encode(), "application/json")
         except (OSError, ValueError) as e:
             self.answer(f"the card cannot be read: {e}".encode(), "text/plain; charset=utf-8", 500)
 
@@ -77,14 +80,14 @@ def explorer_server(
         page=page_text(data["meta"]["title"], served=True).encode(),
         atlas=gzip.compress(text, 6, mtime=0),
         layers=data["layers"],
+        reading=threading.Lock(),  # a parquet file has one reader at a time
         cards=cards or {},
     )
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), type("Served", (Explorer,), known))
     except OSError as e:
-        raise UsageError(
-            f"port {port} cannot be used ({e.strerror or e}); choose another with --port, or 0 for any"
-        ) from e
+        why = e.strerror or e
+        raise UsageError(f"port {port} cannot be used ({why}); choose another with --port, or 0 for any") from e
 
 
 def serve(server: ThreadingHTTPServer) -> None:
