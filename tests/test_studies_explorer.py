@@ -5,6 +5,7 @@ import torch
 
 from saematch.studies.explorer import (
     near_pairs,
+    split_events,
     with_labels,
     that_fit,
     explore,
@@ -81,6 +82,27 @@ def test_pairs_that_come_near_are_above_the_threshold_and_in_two_lineages():
     assert abs(near.similarity[0] - float(cosine)) < 1e-6 and (near.similarity > 0.3).all()
     assert not ((near.latent_a == 2) | (near.latent_b == 2)).any(), "latents that are alone are not in the file"
     near
+
+
+def test_a_split_leads_to_both_children():
+    from saematch.judging.splits import splits as claimed
+    from saematch.saes.toys import random_sae
+
+    saes = {layer: random_sae(12, 8, seed=layer) for layer in (4, 5, 6)}
+    told = split_events(saes, [4, 5, 6], q=1)
+    of = lambda layer, kind: told[(told.layer == layer) & (told.event == kind)]
+    table = claimed(saes[4], saes[5], 1)
+    assert of(4, "split").latent.tolist() == table.parent.tolist() and of(4, "merge").empty and of(6, "split").empty
+    assert of(4, "split").others.tolist() == [[(5, r.child), (5, r.other)] for r in table.itertuples()]
+    alone = [[i if y == x else -1 for y in range(3)] for x in range(3) for i in range(x < 2, 8)]
+    members = torch.tensor([[0, 0, -1], *alone])
+    link = torch.full(members.shape, 0.5).double()
+    info = dict(name="toy", nulls={})
+    t = Lineages(members, (4, 5, 6), (8, 8, 8), torch.zeros(len(members)).double(), link, link / 50, link[:, 0], info)
+    with tempfile.TemporaryDirectory() as folder:
+        data = page_data(explore(t, Path(folder) / "toy.html", events=told))
+    assert len(data["events"]["event"]) == len(told), "latents that are alone and split are in the file"
+    told.head(3)
 
 
 def test_a_file_holds_the_cards_that_fit():
