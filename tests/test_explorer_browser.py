@@ -4,14 +4,18 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from saematch.matching.lineage import Lineages
 from saematch.model.card import Card, Context, FiresOn
 from saematch.studies.page import asset, atlas, compressed, write_page
+from saematch.studies.serve import explorer_server
 
 EVIL = [
     "</script><script>document.title='evil'</script>",
@@ -37,6 +41,13 @@ def lineages(n=120, layers=(14, 15, 16, 17), seed=0):
     names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "similarity", "q"]
     members = pd.DataFrame(members, columns=["lineage", "layer", "latent", "label", "frequency"])
     return members, pd.DataFrame(links, columns=names)
+
+
+def few_lineages():
+    "Layers 4 and 5 with two latents each, and one lineage."
+    members = torch.tensor([[0, 1], [1, -1], [-1, 0]])
+    link = torch.tensor([[0.9, 0], [0, 0], [0, 0]], dtype=torch.float64)
+    return Lineages(members, (4, 5), (2, 2), torch.zeros(3).double(), link, link / 100, link[:, 0], dict(name="toy"))
 
 
 def toy_card(layer, latent):
@@ -251,6 +262,32 @@ def test_a_damaged_page_says_so(browser, toy, tmp_path):
     page.goto(broken.as_uri())
     page.wait_for_selector("[role=alert]")
     assert "This file is damaged" in page.inner_text("[role=alert]")
+    page.close()
+
+
+def test_a_served_page_reads_cards_when_they_are_opened(browser):
+    t = few_lineages()
+    read = {4: {i: toy_card(4, i) for i in range(2)}}
+    server = explorer_server(t, read, 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    page, asked, trouble = browser.new_page(), [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: trouble.append(str(e)))
+    at = f"http://127.0.0.1:{server.server_port}"
+    try:
+        page.goto(at)
+        page.wait_for_selector(".sx-card h3")
+        assert EVIL[0] in page.inner_text(".sx-cards") and page.title() == "toy"
+        assert "holds no card" in page.inner_text(".sx-cards"), "layer 5 has none"
+        cards = [u for u in asked if "/cards/" in u]
+        assert all(u.startswith(at) for u in asked) and sorted(cards) == [
+            f"{at}/cards/0/0.json",
+            f"{at}/cards/1/1.json",
+        ]
+        assert trouble == []
+    finally:
+        server.shutdown(), server.server_close(), thread.join()
     page.close()
 
 
