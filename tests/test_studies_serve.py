@@ -15,6 +15,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 import torch
 from fastcore.test import expect_fail
 
