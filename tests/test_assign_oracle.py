@@ -234,12 +234,6 @@ def test_8_bits_in_corners(monkeypatch, why):
         a = assign(X, Y, int8=None if why == "very many columns" else True)
     finally:
         torch.set_float32_matmul_precision(before)
-    if why == "too long for float32":
-        # beside rows 1e20 times as long nothing can be proven: what is missing must be owned up to, and no less
-        S = (-2 * X.double() @ Y.double().T).numpy()
-        missed = S[range(300), a.index.numpy()].sum() - S[linear_sum_assignment(S)].sum()
-        assert not a.optimal and missed <= a.gap and verify(X, Y, a)["gap"] <= 2 * a.gap
-        return
     close(a, X, Y, "sqeuclidean", None)
 
 

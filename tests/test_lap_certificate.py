@@ -21,7 +21,7 @@ def test_one_long_pair_leaves_the_others_their_partners():
     g = torch.Generator().manual_seed(0)
     P, order, rows = torch.randn(300, 40, generator=g), torch.randperm(300, generator=g), []
     Q = P[order] + 0.3 * torch.randn(300, 40, generator=g)
-    for factor in (1, 1e3, 1e5, 1e7, 1e9):
+    for factor in (1, 1e3, 1e6, 1e9, 1e20):
         X, Y = P.clone(), Q.clone()
         X[order[7]], Y[7] = X[order[7]] * factor, Y[7] * factor
         a = assign(X, Y)
@@ -30,7 +30,7 @@ def test_one_long_pair_leaves_the_others_their_partners():
         wrong = float((pair_costs(X[i], Y[j], a.metric) - pair_costs(X[i], Y[j.flip(0)], a.metric)).sum())
         scales = 300 * random_pair_cost(X, Y), lengths(X, Y, a.metric).typical(2.0)
         rows.append((factor, *(wrong / s for s in scales), found, a.status, a.relative_gap))
-        assert verify(X, Y, a) and found == 300 and a.status == ("optimal" if factor <= 1e7 else "rounding")
+        assert verify(X, Y, a) and found == 300 and a.optimal
     rows[-1]
 
 

@@ -121,10 +121,10 @@ def attempt(search: Search, s: State, say: Callable[[str], None] = lambda text: 
             s = search.restart(s)
             torch.cuda.empty_cache()
 
-
+# %% ../../nbs/lap/11_assign.ipynb #solve11
 def solve(X: Tensor, Y: Tensor, metric: str, reject, tol, time_limit, keep, int8, progress: bool) -> Assignment:
     "`assign` for checked input, X the smaller side."
-    costs = costs_of(X, Y, metric, keep, int8)
+    costs = costs_of(X, Y, metric, keep, int8, every=reject is None)
     if costs.layout.extreme:
         check_room(len(X), len(Y), X.shape[1], keep, X.device, extreme=True)
     deadline = time.monotonic() + time_limit if time_limit else math.inf

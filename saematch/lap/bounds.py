@@ -79,7 +79,7 @@ def list_above(z: Float[Tensor, "rows m"], wide, narrow, most: int, block: int =
         parts.append((r, q + width, rest[r, q]))
     return *(torch.cat(t) for t in zip(*parts)), least, crowd.nonzero()[:, 0]
 
-
+# %% ../../nbs/lap/08_bounds.ipynb #listcheap08
 def list_cheap(z: Float[Tensor, "rows m"], price: Float[Tensor, " rows"], spare: float, k: int, most: int) -> tuple:
     """(row, column, value) of the entries above `price` - spare, and what the others of each row are at most.
 
@@ -109,10 +109,10 @@ def price_block(
     about k).
     """
     t, found = c.layout, []
-    w, b, ny = (v, t.b, t.ny) if cols is None else (v[cols], t.b[cols], t.ny[cols])
+    w, b, size = (v, t.b, t.size_b) if cols is None else (v[cols], t.b[cols], t.size_b[cols])
     at = torch.arange(t.n, device=t.device) if rows is None else rows
-    w = w - b + c.guard * (w.abs() + b.abs() + ny.square())
-    a, top = t.a[at] - c.guard * (t.a[at].abs() + t.nx[at].square()), u[at]
+    w = w - b + c.guard * (w.abs() + size)
+    a, top = t.a[at] - c.guard * t.size_a[at], u[at]
     most = CROWD if c.products.rough and not sharp else 2 * k
     for r, z in c.tiles(w, t.gamma, rows, cols, bound=True, sharp=sharp):
         price = a[r] - top[r]
@@ -133,17 +133,19 @@ def enough(z: Float[Tensor, "rows m"], price: Float[Tensor, " rows"], k: int) ->
 
 # %% ../../nbs/lap/08_bounds.ipynb #5d9bae08
 def price_double(c: Costs, v: Float[Tensor, " m"], rows: Int64[Tensor, " r"], k: int = 16) -> tuple:
-    "(minimum of c_ij - v_j, i, j of the k smallest) of the given rows, from float64 tiles."
+    "(what c_ij - v_j is at least in other pairs, i, j of the k smallest) of the given rows, from float64 tiles."
     at, low, found, w = c.layout, [], [], v - c.layout.b
-    error = 16 * math.sqrt(at.D) * 2.0**-53 * (at.gamma * at.nx * at.ny.max() + at.a.abs() + float(w.abs().max()))
+    off = 16 * math.sqrt(at.D) * 2.0**-53  # of sums in float64
+    w, a = w + off * (w.abs() + at.size_b), at.a - off * at.size_a
     x = lambda part: at.double(at.X, at.rows[part])
     y = lambda: (at.double(at.Y, at.cols[q]) for q in torch.arange(at.m, device=at.device).split(1024))
     for part, _, z in product_tiles(rows.split(max(1, c.tile // 4 // at.m)), x, y, at.metric):
-        z.add_(w)
+        z.add_(w).addr_(off * at.gamma * at.nx[part], at.ny)
         c.meter.add(z.numel() / at.n / at.m)
         c.meter.check()
-        value, j = top_k(z, k)
-        low.append(at.a[part] - value[:, 0] - error[part])
+        value, j = top_k(z, k + 1)
+        low.append(a[part] - value[:, k] if k < at.m else torch.full_like(a[part], math.inf))
+        j = j[:, :k]
         found.append((part[:, None].expand_as(j).flatten(), j.flatten()))
     return torch.cat(low), *(torch.cat(t) for t in zip(*found))
 

@@ -53,8 +53,8 @@ class Costs:
     def slack(self, i, j, v) -> Float[Tensor, " k"]:
         "How far the tile cost of a pair can be below its exact reduced cost (with 8 bits: is likely to be)."
         at = self.layout
-        row = 8 * at.eps * (at.a.abs() + at.nx.square()) + self.products.spread()
-        column = 8 * at.eps * (at.b.abs() + at.ny.square() + v.abs())
+        row = 8 * at.eps * at.size_a + self.products.spread()
+        column = 8 * at.eps * (at.size_b + v.abs())
         return (2 * at.gamma * at.kappa * at.nx)[i] * at.ny[j] + row[i] + column[j]
 
 # %% ../../nbs/lap/05_costs.ipynb #a6a0f9a0
@@ -76,9 +76,10 @@ def costs_of(
     int8: bool | None = None,  # None: where it pays
     tile: int | None = None,  # entries
     meter: Meter | None = None,
+    every: bool = False,  # every row will be matched
 ) -> Costs:
     "The costs of rows of X and Y. Products are not made yet: `prepared` does that."
-    at = Layout(X, Y, metric_named(metric))
+    at = Layout(X, Y, metric_named(metric), every)
     cpu = at.device.type == "cpu"
     pays = WIDE <= at.D < 2**17 and cpu and int8_is_fast()
     int8 = at.dtype == torch.float32 and at.longest < 1e36 and (pays if int8 is None else int8)

@@ -79,7 +79,15 @@ def reduced(self: Edges, c: Costs, v: Float[Tensor, " m"], mate: Int64[Tensor, "
         self.cost[rough] = self.layout.exact(i[rough], j[rough])
         self.exact |= rough
         w, u = rest()
-    return i, j, w - u[i], u
+    w -= u[i]
+    return i, j, self.resolved(w, slice(None), v) if self.layout.extreme else w, u
+
+# %% ../../nbs/lap/07_edges.ipynb #resolved07
+@patch
+def resolved(self: Edges, w: Float[Tensor, " k"], at, v: Float[Tensor, " m"]) -> Float[Tensor, " k"]:
+    "Reduced costs w of the edges `at`, 0 where float64 cannot tell them from 0: beside a long row that can be much."
+    least = 2.0**-51 * (self.cost[at].abs() + v[self.j[at]].abs())
+    return w.where(w > least, torch.zeros_like(w))
 
 
 @patch
@@ -100,7 +108,7 @@ def missing(
     i, j = self.i, self.j
     own = mate[i] == j
     rest = (0.0 if reject is None else reject) - u
-    rest[i[own]] = self.cost[own] - v[j[own]] - u[i[own]]
+    rest[i[own]] = self.resolved(self.cost[own] - v[j[own]] - u[i[own]], own, v)
     idle = torch.ones_like(v, dtype=torch.bool).index_fill(0, mate[mate >= 0], False)
     return float(rest.sum() - v[idle].sum())
 
@@ -167,7 +175,7 @@ def live_sweep(nodes: int, source, target, length) -> Callable:
 
     return step
 
-
+# %% ../../nbs/lap/07_edges.ipynb #settle07
 def settle(
     nodes: int, source, target, length, dense: bool, meter: Meter, most: int = 20_000
 ) -> Float[Tensor, " nodes"]:
@@ -206,7 +214,7 @@ def on_edges(c: Costs, i, j, w, use, v, u, reject=None, free=False, gap=math.inf
     lower = settle(m + free, *arcs, dense, c.meter)
     upper = -settle(m + free, arcs[1], arcs[0], arcs[2], dense, c.meter)
     p = (lower + upper) / 2
-    new = v + q * (p[:m] - p[m] if free else p)
+    new = v + q * (p[:m] - (p[m] if free else p.median()))  # a common offset says nothing, and takes digits
     return mate, new.clamp(max=0) if free else new
 
 

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['METRICS', 'SAMPLE', 'CLIP', 'EXTREME', 'Metric', 'random_pair_cost', 'SqEuclidean', 'Inner', 'Unsigned',
            'metric_named', 'pair_costs', 'gathered_costs', 'pair_cost', 'product_tiles', 'slices', 'cost_tiles',
-           'lowest', 'check_memory', 'cost_matrix', 'quartile', 'usual', 'extreme', 'Lengths', 'lengths', 'copies']
+           'lowest', 'check_memory', 'cost_matrix', 'quartile', 'Lengths', 'lengths', 'copies']
 
 # %% ../../nbs/lap/01_metric.ipynb #e0165238
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from fastcore.basics import patch
@@ -121,7 +122,7 @@ class Unsigned(Metric):
     def chance(self, X, Y) -> float:
         return float(X.double().square().sum(1).mean() + Y.double().square().sum(1).mean())
 
-
+# %% ../../nbs/lap/01_metric.ipynb #named01
 METRICS = {m.name: m for m in (SqEuclidean(), Unsigned(), Inner())}
 
 
@@ -263,16 +264,6 @@ def quartile(square: Float[Tensor, " k"]) -> float:
     some = square[square > 0]
     return float(some.kthvalue(3 * (len(some) - 1) // 4 + 1).values) if len(some) else 0.0
 
-
-def usual(square: Float[Tensor, " k"]) -> float:
-    "The mean squared length, where no row counts as more than `CLIP` times the upper quartile."
-    return float(square.clamp(max=CLIP * quartile(square)).mean())
-
-
-def extreme(square: Float[Tensor, " k"]) -> Bool[Tensor, " k"]:
-    "Which rows are too long for float32 to hold beside the others."
-    return square > EXTREME * quartile(square)
-
 # %% ../../nbs/lap/01_metric.ipynb #robust02
 @dataclass(frozen=True)
 class Lengths:
@@ -283,14 +274,25 @@ class Lengths:
     apart: float  # the squared distance of the middles
     middle: Float[Tensor, " D"]  # of Y
 
+    @cached_property
+    def upper(self) -> tuple[float, float]:
+        "The upper quartile of each side, or of both together if that is less: a side may have very few rows."
+        both = quartile(torch.cat([self.x, self.y]))
+        return min(quartile(self.x), both), min(quartile(self.y), both)
+
+    @property
+    def usual(self) -> tuple[float, float]:
+        "The mean of each side, where no row counts as more than `CLIP` times the upper quartile."
+        return tuple(float(side.clamp(max=CLIP * q).mean()) for side, q in zip((self.x, self.y), self.upper))
+
     def typical(self, gamma: float) -> float:
         "What typical rows decide: a random assignment would cost about this if the sides had one middle."
-        return min(len(self.x), len(self.y)) * gamma / 2 * (usual(self.x) + usual(self.y))
+        return min(len(self.x), len(self.y)) * gamma / 2 * sum(self.usual)
 
     @property
     def extreme(self) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " m"]]:
-        "Which rows of X and of Y are extreme."
-        return extreme(self.x), extreme(self.y)
+        "Which rows of X and of Y are too long for float32 to hold beside the others."
+        return self.x > EXTREME * self.upper[0], self.y > EXTREME * self.upper[1]
 
     @property
     def any_extreme(self) -> bool:
@@ -305,9 +307,10 @@ class Lengths:
     @property
     def size(self) -> float:
         "The sum of squared lengths about the middle of Y, of rows as long as is usual."
-        return len(self.x) * (usual(self.x) + self.apart) + len(self.y) * usual(self.y)
+        x, y = self.usual
+        return len(self.x) * (x + self.apart) + len(self.y) * y
 
-
+# %% ../../nbs/lap/01_metric.ipynb #lengths01
 def lengths(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str | Metric) -> Lengths:
     "How long rows are. The middle is the median of each column, of at most `SAMPLE` rows."
     centred = metric_named(metric).centred

@@ -96,7 +96,7 @@ def target(self: State) -> float:
     wanted = min(tol * self.scale, 1e-6 * abs(self.objective) if tol <= 1e-6 else math.inf)
     return max(wanted, self.rounding)
 
-
+# %% ../../nbs/lap/09_search.ipynb #rounding09
 @patch(as_prop=True)
 def rounding(self: State) -> float:
     "Gaps below this are zero. Summed pair by pair, extreme rows do not blur the others."
@@ -155,7 +155,7 @@ def trivial(c: Costs, reject: float | None) -> Float[Tensor, " n"]:
     "Row prices that hold whatever the costs are, with all column prices 0."
     at = c.layout
     low = torch.zeros(at.n, dtype=torch.float64, device=at.device)
-    low = low if at.metric.positive else at.a + at.b.min() - at.gamma * at.nx * at.ny.max()
+    low = low if at.metric.positive and at.whole else at.a + at.b.min() - at.gamma * at.nx * at.ny.max()
     return low if reject is None else low.clamp(max=reject)
 
 # %% ../../nbs/lap/09_search.ipynb #4086cd43
@@ -331,7 +331,7 @@ def result(self: Search, s: State) -> Assignment:
     index, u, v = torch.full_like(s.mate, -1), torch.empty_like(s.u), torch.empty_like(s.v)
     matched = s.mate >= 0
     index[at.rows[matched]] = at.cols[s.mate[matched]]
-    u[at.rows], v[at.cols] = s.u / unit, s.v / unit
+    u[at.rows], v[at.cols] = (s.u + at.left_out[0]) / unit, (s.v + at.left_out[1]) / unit
     bound = float(u.sum() + v.sum())
     scale = min(s.chance / unit - bound, at.typical / unit)
     scale = scale if scale > 10 * s.rounding / unit else 0.0  # all assignments cost the same

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .metric import Metric, gathered_costs, lengths
+from .metric import Metric, gathered_costs, lengths, slices
 
 # %% ../../nbs/lap/03_tiles.ipynb #fde35813
 SAMPLE = 512  # rows of either side that decide the centre and the unit
@@ -35,7 +35,7 @@ def unit_of(typical: float) -> float:
 class Layout:
     "Both sides shuffled, centred, scaled: c_ij = a_i + b_j - gamma p(x_i.y_j). Nothing in it ever changes."
 
-    def __init__(self, X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: Metric):
+    def __init__(self, X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: Metric, every: bool = False):
         g = torch.Generator().manual_seed(0)
         self.X, self.Y, self.metric, self.gamma, self.device = X, Y, metric, metric.gamma, X.device
         self.n, self.m, self.D = len(X), len(Y), X.shape[1]
@@ -55,8 +55,10 @@ class Layout:
             torch.randn(k, SPARE, generator=g).to(self.device, self.dtype) * math.sqrt(self.eps)
             for k in (self.n, self.m)
         ]
-        (nx, self.a, sum_x), (ny, self.b, sum_y) = measure(self, X, self.rows), measure(self, Y, self.cols)
+        (nx, a, sum_x), (ny, b, sum_y) = measure(self, X, self.rows), measure(self, Y, self.cols)
         self.nx, self.ny = nx.sqrt(), ny.sqrt()
+        self.settle(a, b, every)
+        self.long = long.extreme[0][self.rows], long.extreme[1][self.cols]
         self.longest = float(nx.max() + ny.max())
         if not math.isfinite(self.longest):
             raise ValueError(
@@ -64,7 +66,7 @@ class Layout:
                 f"where it has length 1 (it has {1 / self.unit:.3g}); rescale or leave out the extreme rows"
             )
         mean = metric.expected(sum_x @ sum_y) / self.n / self.m
-        self.random = self.n * float(self.a.mean() + self.b.mean() - mean)  # cost of a random assignment
+        self.random = self.n * float(a.mean() + b.mean() - mean)  # cost of a random assignment
         self.ties = self.gamma * math.prod(float(t.norm(dim=1).max()) for t in self.noise)  # at most this they add
 
 # %% ../../nbs/lap/03_tiles.ipynb #369cf844
@@ -85,10 +87,15 @@ def single(self: Layout, Z: Float[Tensor, "k D"], rows) -> Float[Tensor, "r D"]:
 
 @patch
 def exact(self: Layout, i: Int64[Tensor, " k"], j: Int64[Tensor, " k"]) -> Float[Tensor, " k"]:
-    "Costs of the pairs (i, j) in float64 from the differences (in scaled units)."
-    return gathered_costs(self.X, self.Y, self.rows[i], self.cols[j], self.metric).mul_(self.unit**2)
+    "Costs of the pairs (i, j) in float64 (in scaled units): from the differences, or what is left of them."
+    if self.whole:
+        return gathered_costs(self.X, self.Y, self.rows[i], self.cols[j], self.metric).mul_(self.unit**2)
+    product = torch.zeros(len(i), dtype=torch.float64, device=self.device)
+    for at in slices(len(i), max(1, 2**20 // self.D)):
+        product[at] = (self.double(self.X, self.rows[i[at]]) * self.double(self.Y, self.cols[j[at]])).sum(1)
+    return self.a[i] + self.b[j] - self.gamma * self.metric.fold(product)
 
-
+# %% ../../nbs/lap/03_tiles.ipynb #filled03
 @patch
 def filled(self: Layout, Z, order, extra, noise) -> Tensor:
     "Shuffled, centred, scaled rows with the extra columns, [len(order), D + 1 + SPARE]."
@@ -109,6 +116,19 @@ def left(self: Layout, r) -> Tensor:
 def right(self: Layout, p) -> Tensor:
     "Rows p of Y as float tiles need them."
     return self.filled(self.Y, self.cols[p], self.ny[p], self.noise[1][p])
+
+# %% ../../nbs/lap/03_tiles.ipynb #settle03
+@patch
+def settle(self: Layout, a: Float[Tensor, " n"], b: Float[Tensor, " m"], every: bool):
+    """What rows and columns cost alone, `a` and `b`, and what their rounding is measured against.
+
+    Where rows are extreme and every row is matched, a row pays its part whomever it meets, and if all columns are
+    matched too, so does a column: these parts are left out.
+    """
+    out = self.extreme and every, self.extreme and every and self.n == self.m
+    self.whole, self.left_out = not any(out), (a * out[0], b * out[1])
+    self.a, self.b = a - self.left_out[0], b - self.left_out[1]
+    self.size_a, self.size_b = (a.abs() + self.nx.square()) * (not out[0]), (b.abs() + self.ny.square()) * (not out[1])
 
 
 def measure(at: Layout, Z: Float[Tensor, "k D"], order: Int64[Tensor, " k"]) -> tuple:
