@@ -82,7 +82,7 @@ def test_an_optimum_is_within_its_gap_of_scipys(problem):
     rows = [i for i, (j, k) in enumerate(zip(index, other)) if j != k]
     excess = float(paid(small, large, index, reject, rows) - paid(small, large, other, reject, rows))
     event("another assignment of nearly the same cost" if rows else "SciPy's assignment")
-    assert a.status in ("optimal", "rounding"), a
+    assert a.status in ("optimal", "rounding") or reject is not None, a
     assert excess <= a.gap + 1e-9 * typical(X, Y), (excess, a)
     assert verify(X, Y, a)["gap"] <= a.gap + 1e-9 * typical(X, Y)
 
@@ -104,7 +104,7 @@ def test_an_optimum_is_within_its_gap_of_the_best_permutation(problem):
     )
     found = paid(small, large, index, reject, range(len(small)))
     assert found >= best, "better than every permutation: this test is wrong"
-    assert a.status in ("optimal", "rounding"), a
+    assert a.status in ("optimal", "rounding") or reject is not None, a
     assert found - best <= a.gap + 1e-9 * typical(X, Y), (float(found - best), a)
     assert abs(a.objective - float(found)) <= 1e-12 * float(found) + 1e-300
     assert a.bound <= float(best) + 1e-9 * typical(X, Y) + 1e-12 * float(best)
