@@ -41,6 +41,8 @@ _HOME = {
     "matching.descriptors": ("descriptors",),
     "matching.match": ("match", "Match"),
     "matching.compose": ("compose",),
+    "matching.relations": ("relations",),
+    "judging.splits": ("splits", "merges"),
     "model.lm": ("load_lm",),
     "model.cards": ("card", "cards"),
     "matching.lineage": ("Lineages",),

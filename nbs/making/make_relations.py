@@ -1,0 +1,93 @@
+"""Make `nbs/data/relations.parquet`: how much sparse maps between the layers of the embedded suite carry over.
+
+    python make_relations.py OUT
+
+One pass of SmolLM2-135M over every third of the shipped texts (120 documents of at most 256 tokens; kept in
+OUT/states.safetensors). Every other document is used to fit weights, the rest (15,283 tokens) to score maps from layer
+14 to 15. OUT then holds relations.parquet with the columns set ("curve", "fitted"), a, b, map,
+entries, F1, EV, active, tokens. What is in it already is not made again.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from saematch.judging.carried import fidelity, refitted, sparsity_curve
+
+from saematch.ground import atomic, progress_bar, read_safetensors, write_safetensors
+from saematch.judging.routes import ridge
+from saematch.matching.match import match
+from saematch.matching.relations import relations
+from saematch.model.activations import hidden_states, norm_limits
+from saematch.model.gather import within
+from saematch.model.lm import load_lm
+from saematch.model.text import TEXTS, load_text, tokenize
+from saematch.saes.suite import load_suite
+
+LAYERS, STEP = range(14, 20), 3  # a position counts if it does in all six
+PAIR = (14, 15)
+
+
+def tokens_of(lm):
+    return tokenize(lm, [text for source in TEXTS for text in load_text(source)], 256)
+
+
+def states(lm, path):
+    "Hidden states of all layers at the positions that count, and which document each is of."
+    if path.exists():
+        return read_safetensors(path)[0]
+    tokens = tokens_of(lm)
+    chosen = torch.arange(1, len(tokens), STEP)
+    limits = norm_limits(lm, tokens[chosen[::4]], LAYERS)
+    found = {f"layer_{layer}": [] for layer in LAYERS} | dict(document=[])
+    for rows in progress_bar(chosen.split(8), True, desc="states"):
+        x = hidden_states(lm, tokens[rows], LAYERS)
+        keep = within(x, limits) & tokens[rows].counted
+        for layer in LAYERS:
+            found[f"layer_{layer}"].append(x[layer][keep].half())
+        found["document"].append(rows[:, None].expand(keep.shape)[keep])
+    found = {name: torch.cat(parts) for name, parts in found.items()}
+    write_safetensors(path, found, dict(format="states"))
+    return found
+
+
+def fitted(suite, x, other, pair):
+    "Maps with weights from the weights of the SAEs, and the same fitted on other documents."
+    a, b = (suite[layer] for layer in pair)
+    f, f_b, f_fit = a.encode(x[pair[0]]), b.encode(x[pair[1]]), a.encode(other[pair[0]])
+    score = lambda name, k, g: dict(map=name, entries=k, **fidelity(b, g, f_b, x[pair[1]]))
+    for k in (4, 8):
+        r = relations(a, b, k=k - 1)
+        yield score("relations", k, r.apply(f))
+        yield score("the same, fitted", k, refitted(r, f_fit, other[pair[1]]).apply(f))
+    full = ridge(f_fit, other[pair[1]], 3e-2).float()
+    yield score("dense", b.d_sae, b.encode(a.decode(f)))
+    yield score("the same, fitted", b.d_sae, b.encode(f @ full[:-1] + full[-1]))
+
+
+def main(out):
+    out.mkdir(parents=True, exist_ok=True)
+    lm = load_lm("smollm2-135m")
+    suite, found = replace(load_suite("smollm2-135m-resid"), keep=6), states(lm, out / "states.safetensors")
+    even = (found["document"] // STEP) % 2 == 0
+    x, other = ({l: found[f"layer_{l}"][rows].float() for l in LAYERS} for rows in (even, ~even))
+    path = out / "relations.parquet"
+    rows = pd.read_parquet(path).to_dict("records") if path.exists() else []
+    done = {r["set"] for r in rows}
+    a, b = (suite[layer] for layer in PAIR)
+    for kind in progress_bar([k for k in ("curve", "fitted") if k not in done], True, desc="maps"):
+        if kind == "curve":
+            how = dict(m=match(a, b), entries=(2, 4, 5, 8, 9, 16, 32), nothing=(2, 4, 8, 32))
+            parts = sparsity_curve(a, b, x[14], x[15], **how).assign(tokens=len(x[14])).to_dict("records")
+        else:
+            parts = fitted(suite, x, other, PAIR)
+        rows += [dict(set=kind, a=PAIR[0], b=PAIR[1], **p) for p in parts]
+        with atomic(path) as tmp:
+            pd.DataFrame(rows).round(4).to_parquet(tmp, index=False)
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main(Path(sys.argv[1]))
