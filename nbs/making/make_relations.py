@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from saematch.judging.carried import fidelity, refitted, sparsity_curve
 
 from saematch.ground import atomic, progress_bar, read_safetensors, write_safetensors
+from saematch.judging.carried import fidelity, refitted, sparsity_curve
 from saematch.judging.routes import ridge
 from saematch.matching.match import match
 from saematch.matching.relations import relations
