@@ -40,6 +40,8 @@ def test_thresholds_from_strangers():
 def test_calibrated_lineages_find_planted_ones():
     saes, name = planted_layers()
     t = lineages(saes, seed=1)
+    uncut = lineages(saes, seed=1, q=1)
+    assert torch.equal(uncut.cut(0.05).members, t.members) and len(uncut) <= len(t)
     right = claimed = 0
     for k, layer in enumerate(t.layers):
         for other in t.layers[k + 1 :]:
@@ -50,9 +52,14 @@ def test_calibrated_lineages_find_planted_ones():
     assert right / claimed > 0.9 and right / there > 0.6
     assert t.objective <= t.bound + 1e-9 and not t.frame().duplicated(["layer", "latent"]).any()
     assert len(t.frame()) == 4 * 80 and t.nulls()["lineages"].sum() == int((t.lengths > 1).sum())
-    chance, links = t.chance("rotation"), t.chance_links("rotation")
+    assert (
+        (t.frame().q.dropna() <= 0.05).all()
+        and t.links().q.notna().all()
+        and t.frame().p[t.frame().length > 1].notna().all()
+    )
+    chance, links = uncut.chance("rotation"), uncut.chance_links("rotation")
     assert len(links) == len(chance) - chance.lineage.nunique() and (chance.source == chance.layer).all()
-    parts = t.chance("parts")
+    parts = uncut.chance("parts")
     assert (parts.groupby("lineage").source.nunique() == 1).all() and (parts.length > 1).all()
     dict(pairs=claimed, precision=right / claimed, recall=right / there)
 

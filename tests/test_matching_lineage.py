@@ -27,15 +27,16 @@ def small(**more):
     known["link"][0, :2], known["link"][1, 0] = torch.tensor([0.75, 0.625]).double(), 0.5
     info = dict(objective=1.1, bound=1.3, fingerprints=["a", "b", "c"], name="toy")
     one, nothing = torch.ones(1, dtype=torch.float64), torch.full((1, 3), float("nan"), dtype=torch.float64)
-    drawn = Chance(torch.tensor([[1, -1, 2]]), torch.tensor([[6, -1, 6]]), 3 * one, nothing, nothing, one / 2)
+    drawn = Chance(torch.tensor([[1, -1, 2]]), torch.tensor([[6, -1, 6]]), 3 * one, nothing, nothing, one / 2, one / 4)
     return Lineages(members, (4, 5, 6), (2, 2, 3), **known, info=info | more, drawn={"parts": drawn})
 
 
 def test_what_chance_draws():
     t = small()
-    assert t.chance().columns.tolist() == ["lineage", "layer", "latent", "length", "p", "source", "weight"]
+    assert t.chance().columns.tolist() == ["lineage", "layer", "latent", "length", "p", "q", "source", "weight"]
     assert t.chance()[["layer", "latent", "source"]].values.tolist() == [[4, 1, 6], [6, 2, 6]]
     assert t.chance_links()[["layer_a", "latent_a", "layer_b", "latent_b", "span"]].values.tolist() == [[4, 1, 6, 2, 2]]
+    assert len(t.chance(q=0.2)) == 0
     with expect_fail(KeyError, "unknown null of these lineages 'signs'"):
         t.chance("signs")
     t.chance()
@@ -55,6 +56,7 @@ def test_tables_of_lineages():
     assert links.similarity.tolist() == [0.75, 0.625, 0.5] and links.span.tolist() == [1, 1, 2]
     assert t.events().values.tolist() == [["gap", 5, 1]]
     assert t.summary().goes_on.tolist()[:2] == [1.0, 0.5] and t.summary().half_life.tolist()[:2] == [float("inf"), 1.0]
+    assert t.summary("parts").loc[4, ["birth", "death", "goes_on"]].tolist() == [0, 0, 1.5]
     with expect_fail(UsageError, "the event must be one of birth, death, gap"):
         t.events("marriage")
     with expect_fail(ValueError, "each of the 2 latents of layer 4 must stand in exactly one lineage"):

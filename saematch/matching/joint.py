@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['Similarities', 'cross_gain', 'best_pairs', 'regroup', 'Joined', 'Joint', 'lineage_gain', 'alone', 'direct_pairs',
-           'chained', 'upper_bound', 'join_layers']
+           'chained', 'upper_bound', 'join_layers', 'joined', 'following', 'member_table', 'link_table']
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070003
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from fastcore.basics import patch
@@ -17,6 +19,9 @@ from torch import Tensor
 
 from ..ground import UsageError, check_finite
 from ..lap.edges import solve_sparse
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070007
 class Similarities:
@@ -36,8 +41,26 @@ class Similarities:
         self.key = torch.cat([torch.empty(0, dtype=torch.int64), *found]).sort().values
         self.value = self.product(self.key)
         p, q = self.ends(self.key)
-        gain = self.value - self.thresholds[self.layer[p], self.layer[q]]
+        self.list_gains(p, q)
+
+    def list_gains(self, p: Int64[Tensor, " k"], q: Int64[Tensor, " k"]) -> None:
+        "Of pairs of latents, keep those above the threshold of their layers."
+        gain = self.look_up(p, q) - self.thresholds[self.layer[p], self.layer[q]]
         self.p, self.q, self.gain = p[gain > 0], q[gain > 0], gain[gain > 0]
+
+    def above_all(self, thresholds: Float[Tensor, "L L"]) -> "Similarities":
+        "The same with higher thresholds; nothing is computed again. Raises ValueError for a lower one."
+        check_layers(self.rows, thresholds)
+        if (lower := thresholds < self.thresholds).any():
+            x, y = lower.nonzero()[0].tolist()
+            raise ValueError(
+                f"pairs of layers {x} and {y} are listed above {float(self.thresholds[x, y]):.3f}, "
+                f"not above {float(thresholds[x, y]):.3f}: list them anew"
+            )
+        other = copy.copy(self)
+        other.thresholds = thresholds.double()
+        other.list_gains(self.p, self.q)
+        return other
 
     def ends(self, key: Int64[Tensor, " k"]) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
         return key // self.count, key % self.count
@@ -229,11 +252,11 @@ def direct_pairs(sims: Similarities, x: int, y: int) -> tuple:  # (numbers in la
     return sims.p[at], sims.q[at], sims.gain[at]
 
 
-def chained(sims: Similarities) -> Int64[Tensor, "K L"]:
+def chained(sims: Similarities, pairs: Callable = direct_pairs) -> Int64[Tensor, "K L"]:
     "Matches of adjacent layers, one after another."
     members = alone(sims)
     for x in range(1, len(sims.rows)):
-        p, q, _ = direct_pairs(sims, x - 1, x)
+        p, q, _ = pairs(sims, x - 1, x)
         row = torch.full((sims.count,), -1)
         row[members[members[:, x - 1] >= 0, x - 1]] = (members[:, x - 1] >= 0).nonzero()[:, 0]
         members[row[p], x] = q
@@ -264,8 +287,52 @@ def join_layers(
     """
     if not isinstance(thresholds, Tensor):
         thresholds = torch.full((len(rows), len(rows)), float(thresholds), dtype=torch.float64)
-    search = Joint(Similarities(rows, thresholds))
+    sims = Similarities(rows, thresholds)
+    members, s = joined(sims, start, sweeps)
+    return members, sims, s
+
+
+def joined(
+    sims: Similarities,
+    start: str | Int64[Tensor, "K L"] = "chain",
+    sweeps: int = 50,
+) -> tuple[Int64[Tensor, "K L"], Joined]:
+    "The same from similarities that are listed already."
+    search = Joint(sims)
     s = search.init(start)
     while not s.done and len(s.history) <= sweeps:
         s = search.step(s)
-    return search.result(s), search.sims, s
+    return search.result(s), s
+
+# %% ../../nbs/matching/07_joint.ipynb #jt07tb02
+def following(members: Int64[Tensor, "K L"]) -> Int64[Tensor, "K L"]:
+    "The column of the next member of the lineage, -1 where there is none."
+    after, out = torch.full((len(members),), -1), torch.full_like(members, -1)
+    for x in range(members.shape[1] - 1, -1, -1):
+        has = members[:, x] >= 0
+        out[has, x] = after[has]
+        after = torch.where(has, x, after)
+    return out
+
+
+def member_table(members: Tensor, layers: tuple[int, ...], **columns: Tensor) -> "pd.DataFrame":
+    "One row for each member: lineage, layer, latent, length, and columns given for each lineage or each member."
+    import pandas as pd
+
+    k, x = (members >= 0).nonzero(as_tuple=True)
+    given = {name: (t[k] if t.dim() == 1 else t[k, x]).numpy() for name, t in columns.items()}
+    length = (members >= 0).sum(1)[k].numpy()
+    layer = torch.tensor(layers)[x].numpy()
+    return pd.DataFrame(dict(lineage=k.numpy(), layer=layer, latent=members[k, x].numpy(), length=length, **given))
+
+
+def link_table(members: Tensor, layers: tuple[int, ...], **columns: Tensor) -> "pd.DataFrame":
+    "One row for each link: lineage, layer_a, latent_a, layer_b, latent_b, span, and columns as for `member_table`."
+    import pandas as pd
+
+    after, number = following(members), torch.tensor(layers)
+    k, x = (after >= 0).nonzero(as_tuple=True)
+    y = after[k, x]
+    ends = dict(lineage=k, layer_a=number[x], latent_a=members[k, x], layer_b=number[y], latent_b=members[k, y])
+    given = {name: t[k] if t.dim() == 1 else t[k, x] for name, t in columns.items()}
+    return pd.DataFrame({name: t.numpy() for name, t in (ends | dict(span=number[y] - number[x]) | given).items()})

@@ -1,0 +1,35 @@
+# Written from nbs/judging/11_truth.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.judging.truth import (
+    Truth,
+    against_truth,
+)
+
+
+from saematch.judging.depth import lineages
+from saematch.saes.toys import planted_suite
+
+
+def test_claims_against_a_small_truth():
+    import pandas as pd
+
+    from saematch.saes.toys import PlantedSuite
+
+    names = {0: [0, 1], 1: [0, 2, 3], 2: [0, 1, 2]}
+    rows = [(k, layer, i) for layer, ks in names.items() for i, k in enumerate(ks)]
+    split = pd.DataFrame([("split", 0, 0, 3)], columns=["event", "layer", "lineage", "other"])
+    truth = Truth(PlantedSuite({}, pd.DataFrame(rows, columns=["lineage", "layer", "latent"]), split))
+    assert truth.events() == {("birth", 1, 2), ("gap", 1, 1)}
+    right = torch.tensor([[0, 2, 5], [1, -1, 6], [-1, 3, 7], [-1, 4, -1]])
+    told = against_truth(truth, right).set_index("what")
+    assert (told.fdp == 0).all() and (told.recall.dropna() == 1).all() and told.claims["link"] == 4
+    younger = torch.tensor([[0, 4, 5], [1, -1, 6], [-1, 3, -1], [-1, 2, -1], [-1, -1, 7]])
+    told = against_truth(truth, younger).set_index("what")
+    assert round(told.fdp["link"], 3) == 0.667 and told.fdp_strangers["link"] == 0, (
+        "the younger child is an heir, and another lineage"
+    )
+    assert told.fdp["lineage"] == 1 / 2 and told.recall["gap"] == 1 and told.recall["birth"] == 0
+    told.round(2)

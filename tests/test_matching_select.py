@@ -1,0 +1,66 @@
+# Written from nbs/matching/10_select.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.matching.select import (
+    worst_count,
+    pools,
+    q_values,
+    q_among,
+)
+
+
+import math
+
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+from saematch.matching.lineage import Chance, Lineages
+
+
+def test_q_values_are_benjamini_and_hochberg():
+    from saematch.judging.calibrate import benjamini_hochberg
+
+    g = torch.Generator().manual_seed(0)
+    score = torch.cat([torch.randn(60, generator=g) + 3, torch.randn(140, generator=g)]).double()
+    strangers, group = torch.randn(200, generator=g).double(), torch.zeros(200, dtype=torch.int64)
+    expected = worst_count(group, score, {"null": (group, strangers, torch.ones(200).double())})
+    assert expected.tolist() == [float((strangers >= s).sum()) for s in score]
+    q, bh = q_values(group, score, expected), benjamini_hochberg((1 + expected) / 201)
+    assert torch.allclose(q, (bh * 201 / 200).clamp(max=1))  # 200 tests, and a p-value of at least 1 / 201
+    assert torch.equal(q_among(group, score, (group, score, q)), q)
+    assert q_among(group[:1], score.min()[None] - 1, (group, score, q)).tolist() == [1.0]
+    f"{int((q <= 0.05).sum())} of 200 kept at 5 %, {int((q[60:] <= 0.05).sum())} of them strangers"
+
+
+def test_groups_and_the_worst_null():
+    group, score = torch.tensor([2, 2, 2, 3]), torch.tensor([0.9, 0.5, 0.4, 0.5]).double()
+    nulls = {k: (torch.tensor([2]), torch.tensor([0.45]).double(), torch.tensor([k]).double()) for k in (1.0, 6.0)}
+    expected = worst_count(group, score, nulls)
+    assert expected.tolist() == [0, 0, 6, 0], "strangers as good as each, of its group, from the worst null"
+    assert q_values(group, score, expected).tolist() == [0.5, 0.5, 1.0, 1.0]
+    lengths = torch.tensor([2] * 30 + [3] * 25 + [4] * 3 + [5] * 18 + [6] * 4)
+    assert pools(lengths, 7).tolist()[2:] == [2, 3, 3, 5, 5, 5]
+    assert pools(lengths[30:], 7).tolist()[2:] == [2, 2, 2, 5, 5, 5] and pools(lengths[:3], 4).tolist()[2:] == [2, 2, 2]
+
+
+def test_a_cut_takes_lineages_apart():
+    members = torch.tensor([[0, 0, 0], [1, 1, -1], [2, -1, 1]])
+    none, q = torch.full((3, 3), math.nan).double(), torch.tensor([0.01, 0.2, 0.04]).double()
+    link = torch.tensor([[0.9, 0.8, math.nan], [0.5, math.nan, math.nan], [0.6, math.nan, math.nan]]).double()
+    one = torch.ones(1).double()
+    drawn = Chance(torch.tensor([[0, 1, -1]]), torch.tensor([[4, 4, -1]]), 3 * one, link[1:2], none[:1], one, one * 0.2)
+    t = Lineages(
+        members, (4, 5, 6), (3, 2, 2), torch.tensor([3, 2, 1.0]).double(), link, none, q, none, q, {}, {"parts": drawn}
+    )
+    kept = t.cut(0.05)
+    assert kept.members.tolist() == [[0, 0, 0], [2, -1, 1], [1, -1, -1], [-1, 1, -1]]
+    assert len(kept.frame()) == 7 == len(t.frame()) and not kept.frame().duplicated(["layer", "latent"]).any()
+    assert kept.info["nulls"] == {"lineages": {"2": 1.0, "3": 1.0}, "parts": {"2": 0.0, "3": 0.0}}
+    assert t.cut(0.2).info["nulls"]["parts"]["2"] == 3 and t.cut(1.0).links().q.tolist() == [1 / 2, 1 / 2, 1.0, 1.0]
+    assert len(kept.chance()) == 0 and len(kept.chance(q=1)) == 2 and len(t.cut(0.2).chance()) == 2
+    for bad, says in ((0, "q is a rate"), (math.nan, "q is a rate")):
+        with expect_fail(UsageError, says):
+            t.cut(bad)
+    kept.frame()
