@@ -43,6 +43,7 @@ def test_groups_and_the_worst_null():
     lengths = torch.tensor([2] * 30 + [3] * 25 + [4] * 3 + [5] * 18 + [6] * 4)
     assert pools(lengths, 7).tolist()[2:] == [2, 3, 3, 5, 5, 5]
     assert pools(lengths[30:], 7).tolist()[2:] == [2, 2, 2, 5, 5, 5] and pools(lengths[:3], 4).tolist()[2:] == [2, 2, 2]
+    dict(zip(range(2, 8), pools(lengths, 7)[2:].tolist()))
 
 
 def test_a_cut_takes_lineages_apart():
@@ -51,9 +52,9 @@ def test_a_cut_takes_lineages_apart():
     link = torch.tensor([[0.9, 0.8, math.nan], [0.5, math.nan, math.nan], [0.6, math.nan, math.nan]]).double()
     one = torch.ones(1).double()
     drawn = Chance(torch.tensor([[0, 1, -1]]), torch.tensor([[4, 4, -1]]), 3 * one, link[1:2], none[:1], one, one * 0.2)
-    t = Lineages(
-        members, (4, 5, 6), (3, 2, 2), torch.tensor([3, 2, 1.0]).double(), link, none, q, none, q, {}, {"parts": drawn}
-    )
+    gain = torch.tensor([3, 2, 1.0]).double()
+    judged = dict(p_link=none, p=q, q_link=none, q=q, drawn={"parts": drawn})
+    t = Lineages(members, (4, 5, 6), (3, 2, 2), gain, link, **judged)
     kept = t.cut(0.05)
     assert kept.members.tolist() == [[0, 0, 0], [2, -1, 1], [1, -1, -1], [-1, 1, -1]]
     assert len(kept.frame()) == 7 == len(t.frame()) and not kept.frame().duplicated(["layer", "latent"]).any()

@@ -60,10 +60,10 @@ class Lineages:
     link: Float[Tensor, "K L"]  # similarity of a member to the next one of its lineage; NaN where there is none
     p_link: Float[Tensor, "K L"] | None = None  # p-value of that link, from nulls
     p: Float[Tensor, " K"] | None = None  # p-value of the lineage, from nulls; NaN for a latent alone
-    q_link: Float[Tensor, "K L"] | None = None  # share of false ones among the links at this distance as similar
-    q: Float[Tensor, " K"] | None = None  # share of false ones among the lineages of this length as tight
     info: Mapping = field(default_factory=dict)  # objective, bound, thresholds, options, fingerprints, versions
     drawn: Mapping[str, Chance] = field(default_factory=dict)  # null -> what the same search draws there
+    q_link: Float[Tensor, "K L"] | None = None  # share of false ones among the links at this distance as similar
+    q: Float[Tensor, " K"] | None = None  # share of false ones among the lineages of this length as tight
 
     def __post_init__(self) -> None:
         for x, (layer, width) in enumerate(zip(self.layers, self.widths, strict=True)):
