@@ -48,6 +48,7 @@ _HOME = {
     "matching.lineage": ("Lineages",),
     "judging.depth": ("lineages",),
     "judging.meaning": ("same_meaning",),
+    "judging.judge": ("judge",),
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
 _HOME = {name: module for module, names in _HOME.items() for name in names}

@@ -100,7 +100,7 @@ def test_gemma_scope_and_gemma_2_by_their_names(hub, tmp_path, capsys):  # noqa:
     assert code == 0, said.err
     assert "Figure 11" in said.out and "paper.html" in said.out
     page = (out / "paper.html").read_text()
-    assert page.count("<img") == 10 and "gemma-scope-2b-pt-res-canonical" in page
+    assert page.count("<img") == 14 and "gemma-scope-2b-pt-res-canonical" in page
     scores = pd.read_parquet(out / "evidence" / "scores.parquet")
     assert set(zip(scores.layer_a, scores.layer_b)) == {(0, 1), (1, 2), (0, 2)} and scores.value.notna().all()
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.studies.paper import (
+    MEANING,
     FIGURES,
     NEEDS_LOSS,
     panels,
@@ -28,11 +29,14 @@ def test_figures_without_numbers_are_left_out():
     def numbers(scores):
         found = panels(tables | dict(scores=scores))
         plt.close("all")
-        return [p.number.split()[0] for p in found]
+        return [p.number for p in found]
 
 
     assert numbers(scores) == list(FIGURES)
     assert not set(numbers(scores[scores.metric != "delta loss"])) & set(NEEDS_LOSS)
+    few = {k: v for k, v in tables.items() if k != "meanings"}
+    assert not {p.number for p in panels(few)} & set(MEANING)
+    plt.close("all")
     assert not set(numbers(scores[~scores.route.str.startswith("quantile")])) & {"16", "17"}
     with tempfile.TemporaryDirectory() as folder:
         page = write_paper(folder, "a <suite>", panels(tables, ("3",)))

@@ -137,8 +137,8 @@ def test_every_figure_draws_itself_from_a_run():
             load_run(folder / "out")
         run(folder / "suite", out=folder / "out", trial=trial, jobs=1)
         found = panels(load_run(folder / "out"))
-        assert [p.number.split()[0] for p in found] == list(FIGURES)
+        assert [p.number for p in found] == list(FIGURES)
         assert "nan" not in " ".join(p.ours for p in found).lower(), [p.ours for p in found]
         page = write_paper(folder / "out", "toy", found).read_text()
-        assert page.count("<img") == len(found) and (folder / "out" / "paper" / "figure_7.png").stat().st_size > 1000
+        assert page.count("<img") == len(found) and (folder / "out" / "paper" / "figure_7_right.png").stat().st_size > 1000
     found[0].ours

@@ -66,6 +66,8 @@ _BY_WEIGHTS = (
          groups=("weights",), change=dict(method="greedy")),
     Name("mutual", "mutual nearest", "pairs that are each other's nearest; the rest stay unmatched", _purple,
          groups=("weights",), change=dict(method="mutual")),
+    Name("nearest", "nearest decoder", "the decoder row with the largest cosine; several latents may share one",
+         _green, "--", groups=("weights",)),
     Name("composed", "composition", "the matches of neighbouring layers, one after the other", _sky,
          groups=("weights",)),
     Name("encoder", "encoder only", "matched by encoder columns alone", _brown,

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'trial_options', 'suite_options', 'add_run', 'add_paper', 'add_match', 'add_info', 'add_releases', 'say',
-           'raise_usage', 'trial_of', 'cmd_run', 'cmd_paper', 'cmd_match', 'cmd_info', 'hidden_states', 'cmd_releases',
-           'parser', 'main']
+           'raise_usage', 'trial_of', 'cmd_run', 'judge_asked', 'cmd_paper', 'cmd_match', 'cmd_info', 'hidden_states',
+           'cmd_releases', 'parser', 'main']
 
 # %% ../../nbs/studies/25_cli.ipynb #fb3669b4
 import argparse
@@ -14,7 +14,7 @@ import sys
 
 from .. import __version__
 from .look import LOOK
-from .options import Options, Trial, add_options, offered
+from .options import Asked, Options, Trial, add_options, offered
 from .take import TAKE
 
 # %% ../../nbs/studies/25_cli.ipynb #957a478e
@@ -58,6 +58,7 @@ def add_paper(p: argparse.ArgumentParser):
     "The options of `saematch paper`."
     suite_options(p, "saematch-paper")
     trial_options(p)
+    add_options(p.add_argument_group("a chat model as a second judge of meaning (needs the extra 'judge')"), Asked)
 
 
 def add_match(p: argparse.ArgumentParser):
@@ -142,6 +143,20 @@ def cmd_run(
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
+# %% ../../nbs/studies/25_cli.ipynb #cl0judge1
+def judge_asked(asked: Asked) -> tuple:  # the Chat, or None; what `ask_judge` is told
+    "The chat model that the command line names, checked before any work."
+    from saematch.judging.chat import Chat, Limits, secret
+
+    if asked.judge_url is None and asked.judge_model is None:
+        return None, {}
+    if asked.judge_url is None or asked.judge_model is None:
+        raise_usage("a judge needs both --judge-url and --judge-model")
+    chat = Chat(asked.judge_url, asked.judge_model, key=asked.judge_key)
+    secret(chat)
+    limits = {k: getattr(asked, f"judge_{k}") for k in ("requests", "seconds", "money", "price_in", "price_out")}
+    return chat, dict(kind=asked.descriptions, features=asked.judge_features, limits=Limits(**limits))
+
 # %% ../../nbs/studies/25_cli.ipynb #a6e6154f
 def cmd_paper(
     suite: str,
@@ -153,20 +168,23 @@ def cmd_paper(
     **options,
 ) -> None:
     "`saematch paper`: a sentence and a verdict for each figure."
-    from saematch.studies.paper import PATTERNS, panels, write_paper
+    from saematch.saes.suite import load_suite
+    from saematch.studies.paper import PATTERNS, ask_judge, panels, write_paper
     from saematch.studies.run import run
     from saematch.studies.scores import load_run
 
+    chat, how = judge_asked(Asked(**{f.name: options.pop(f.name) for f in offered(Asked)}))
+    saes = load_suite(suite, pattern or PATTERNS.get(suite))
     summary = run(
-        suite,
+        saes,
         layers,
         out,
-        pattern=pattern or PATTERNS.get(suite),
         overwrite=overwrite,
         jobs=jobs,
         trial=trial_of(True, options),
     )
-    found = panels(load_run(os.path.expanduser(out)))
+    tables = load_run(os.path.expanduser(out))
+    found = panels(tables if chat is None else ask_judge(os.path.expanduser(out), saes, tables, chat, **how))
     for p in found:
         print(f"Figure {p.number}: {p.title}. {p.verdict}\n  {p.ours}")
     print(f"{summary['seconds']} s. Open {write_paper(os.path.expanduser(out), summary['suite'], found)}")

@@ -83,9 +83,10 @@ def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, tri
     Weights and options, matches, the texts to judge and to fit on, the trial, samples of the model's weights, the
     version of saematch.
     """
+    asked = {k: v for k, v in asdict(trial).items() if not k.startswith("feature")}  # no sum depends on it
     h = hashlib.sha256(
         json.dumps(
-            [record, asdict(trial), version("saematch"), {str(k): v for k, v in fitted.limits.items()}],
+            [record, asked, version("saematch"), {str(k): v for k, v in fitted.limits.items()}],
             sort_keys=True,
             default=str,
         ).encode()

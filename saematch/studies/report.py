@@ -92,7 +92,7 @@ def evidence_figures(
     "Figures 7 and 11 of the paper, if there was an evaluation."
     if "evidence" not in tables:
         return {}
-    found = panels(tables | tables["evidence"] | dict(layers=layers), ("7", "11"))
+    found = panels(tables | tables["evidence"] | dict(layers=layers), ("7 right", "11"))
     caption = lambda p: f"{p.title} (figure {p.number} of the paper). {p.ours}"
     return {f"evidence_{p.number.split()[0]}": (p.fig, caption(p)) for p in found}
 
