@@ -102,7 +102,7 @@ def descriptions(
         )
     return published(kind, known)
 
-
+# %% ../../nbs/studies/14_paper.ipynb #pa000022b
 def pairs_to_ask(meanings: pd.DataFrame, features: int | None) -> pd.DataFrame:
     "The rows of the first `features` latents of each pair of layers and route; all, if None."
     first = meanings.groupby(["layer_a", "layer_b", "route"]).latent_a.rank("dense")
