@@ -8,12 +8,16 @@ __all__ = ['Panel', 'png', 'pick', 'mean', 'axes', 'as_written', 'lines', 'legen
 # %% ../../nbs/studies/10_panels.ipynb #pn000004
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..matching.names import group, shown, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/studies/10_panels.ipynb #855cf389
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Panel:
         )
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000007
-def png(fig, dpi: int = 130, colours: int = 256) -> bytes:
+def png(fig: "Figure", dpi: int = 130, colours: int = 256) -> bytes:
     "A figure as PNG bytes, closed afterwards."
     from saematch.studies import figures
 
@@ -106,7 +110,7 @@ def legend(ax) -> None:
     legend_below(ax, ncols=min(1 + np.size(ax), 4))
 
 # %% ../../nbs/studies/10_panels.ipynb #pn000010
-def beside(ax, metric: str, text: str) -> None:
+def beside(ax: "Axes", metric: str, text: str) -> None:
     "Write into the corner of the axes that good values leave free: above for a loss, below for a score."
     up = metric == "delta loss"
     box = dict(fc="white", ec="none", alpha=0.7, pad=1)
