@@ -22,6 +22,8 @@ import pandas as pd
 from saematch.ground import notebook_data
 from saematch.studies.scores import load_run
 
+tables = load_run(notebook_data("paper"))
+
 
 def test_levels_and_their_means():
     g = np.random.default_rng(0)

@@ -24,7 +24,7 @@ def test_the_options_are_those_of_match():
     of_match = inspect.signature(match).parameters
     for f in fields(Options()):
         assert of_match[f.name].default == f.default, f.name
-    assert {f.name for f in fields(Options())} == set(of_match) - {"a", "b", "time_limit", "device", "progress"}
+    assert {f.name for f in fields(Options())} == set(of_match) - {"a", "b", "rows", "time_limit", "device", "progress"}
     {f.name: f.default for f in fields(Options())}
 
 
