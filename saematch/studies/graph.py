@@ -97,7 +97,7 @@ def lineage_graph(
             target=f"{r.layer_b}_{r.latent_b}_{column[r.lineage]}",
             weight=float(r.similarity),
             span=int(r.span),
-            **({} if math.isnan(r.p) else {"p": float(r.p)}),
+            **{k: float(v) for k, v in (("p", r.p), ("q", r.q)) if not math.isnan(v)},
         )
         for r in links.itertuples()
     ]
@@ -187,8 +187,15 @@ def members_and_links(graph: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
     place = {n["node_id"]: (numbers[n["ctx_idx"]], *from_cantor(n["feature"])) for n in graph["nodes"]}
     members = pd.DataFrame(place.values(), columns=["lineage", "layer", "latent"])
     rows = [
-        (*place[e["source"]], *place[e["target"]][1:], e["span"], e["weight"], e.get("p", math.nan))
+        (
+            *place[e["source"]],
+            *place[e["target"]][1:],
+            e["span"],
+            e["weight"],
+            e.get("p", math.nan),
+            e.get("q", math.nan),
+        )
         for e in graph["links"]
     ]
-    names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "span", "similarity", "p"]
+    names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "span", "similarity", "p", "q"]
     return members, pd.DataFrame(rows, columns=names).sort_values(["lineage", "layer_a"], ignore_index=True)
