@@ -72,7 +72,10 @@ def test_overwriting_replaces_results_only_when_the_new_ones_are_complete(tmp_pa
     done = {p: p.stat().st_mtime_ns for p in (out / ".next" / "matches").rglob("*.safetensors")}
     monkeypatch.undo()
     seen, finish = {}, running.finish_exchange
-    watch = lambda o: (seen.update({p: p.stat().st_mtime_ns for p in (o / ".done").rglob("*.safetensors")}), finish(o))
+    watch = lambda o: (
+        seen.update({p: p.stat().st_mtime_ns for p in (o / ".done" / "matches").rglob("*.safetensors")}),
+        finish(o),
+    )
     monkeypatch.setattr(running, "finish_exchange", watch)
     summary = run(suite, layers=[1, 2], out=out, jobs=1, fold=False, overwrite=True)
     assert sorted(seen.values()) == sorted(done.values()) and done, "what was finished is not matched again"
