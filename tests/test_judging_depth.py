@@ -10,7 +10,6 @@ from saematch.judging.depth import (
 
 
 from fastcore.test import expect_fail
-from torch.nn.functional import normalize
 
 from saematch.ground import UsageError
 from saematch.saes.toys import planted, random_sae
