@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from saematch import planted, random_sae, save_sae
 from saematch.ground import read_json
+from saematch.matching.lineage import Lineages
 from saematch.matching.match import Match
 
 OF_THE_CLOCK = ("seconds", "versions", "earlier_versions")  # in run.json and summary.json
@@ -58,7 +59,7 @@ def results(out):
         elif path.suffix == ".parquet":
             found[name] = pd.read_parquet(path)
         elif path.suffix == ".safetensors":
-            found[name] = Match.load(path)
+            found[name] = (Lineages if name == "lineages.safetensors" else Match).load(path)
         elif path.suffix == ".png":
             found[name] = path.read_bytes()
         else:
