@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -167,6 +168,11 @@ def test_the_solver_stands_alone():
     assert rooms and all(
         used == "ground" or used in rooms for name in rooms for used in imported(name, ROOT / "saematch")
     )
+
+
+def test_every_notebook_has_a_number_of_its_own():
+    numbers = [(nb.parent.name, nb.name[:2]) for nb in NOTEBOOKS if nb.name != "index.ipynb"]
+    assert not (twice := [n for n, times in Counter(numbers).items() if times > 1]), f"{twice}: two notebooks each"
 
 
 def test_every_module_is_on_a_floor():

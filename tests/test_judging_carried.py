@@ -1,4 +1,4 @@
-# Written from nbs/judging/12_carried.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/judging/14_carried.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-# Written from nbs/judging/09_splits.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/judging/10_splits.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-# Written from nbs/judging/11_truth.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/judging/12_truth.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

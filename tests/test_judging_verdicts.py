@@ -1,4 +1,4 @@
-# Written from nbs/judging/13_verdicts.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/judging/16_verdicts.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

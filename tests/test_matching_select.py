@@ -1,4 +1,4 @@
-# Written from nbs/matching/10_select.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/matching/09_select.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-# Written from nbs/studies/17_portrait.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/studies/19_portrait.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

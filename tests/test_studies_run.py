@@ -1,4 +1,4 @@
-# Written from nbs/studies/23_run.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/studies/25_run.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

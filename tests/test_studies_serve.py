@@ -1,4 +1,4 @@
-# Written from nbs/studies/21_serve.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/studies/23_serve.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

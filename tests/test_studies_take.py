@@ -1,4 +1,4 @@
-# Written from nbs/studies/22_take.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/studies/24_take.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch
