@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.judging.depth import (
+    ROUNDING,
     lowest_threshold,
     lineages,
 )
@@ -12,6 +13,7 @@ from saematch.judging.depth import (
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
+from saematch.saes.sae import permute, rescale
 from saematch.saes.toys import planted, random_sae
 
 
@@ -30,10 +32,12 @@ def planted_layers(layers=4, d_model=48, d_sae=80, noise=0.6, replaced=0.25, see
 
 def test_thresholds_from_strangers():
     real = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], dtype=torch.float64)
-    none = [(torch.empty(0).double(), 1.0)]
-    assert lowest_threshold(real, none, 0.2, 0.3) == 0.4 and lowest_threshold(real, none, 0.1, 0.3) == 1.0
-    assert lowest_threshold(real, [(torch.tensor([0.45]).double(), 1.0)], 0.2, 0.3) == 0.5
-    assert lowest_threshold(real, [(torch.tensor([0.45]).double(), 0.1), *none], 0.25, 0.3) == 0.4
+    none, one = torch.empty(0).double(), torch.tensor([0.45]).double()
+    found = [
+        lowest_threshold(real, strangers, q, 0.3)
+        for strangers, q in (([(none, 1.0)], 0.2), ([(none, 1.0)], 0.1), ([(one, 1.0)], 0.2), ([(one, 0.1)], 0.25))
+    ]
+    assert found == [0.4 - ROUNDING, 1 + ROUNDING, 0.5 - ROUNDING, 0.4 - ROUNDING]
 
 
 def test_calibrated_lineages_find_planted_ones():
@@ -66,6 +70,15 @@ def test_calibrated_lineages_find_planted_ones():
 def test_strangers_have_few_lineages():
     strangers = {l: random_sae(48, 80, seed=100 + l) for l in range(4)}
     assert int((lineages(strangers, seed=2).lengths > 1).sum()) <= 4
+
+
+def test_copies_are_found_whole():
+    for dtype in (torch.float32, torch.float64):
+        a, order = random_sae(64, 500, dtype=dtype), torch.randperm(500, generator=torch.Generator().manual_seed(1))
+        again = rescale(permute(a, order), torch.linspace(0.3, 3, 500))
+        copies = lineages({1: a, 2: permute(a, order), 3: again})
+        assert (copies.lengths == 3).all() and torch.equal(copies.match(1, 3).index, order)
+    copies
 
 
 def test_bad_suites_are_refused():

@@ -45,8 +45,8 @@ def directions(
     if "bias" in chosen:
         raise ValueError("lineages compare directions, and a bias has none: weights are 'decoder', 'encoder' or both")
     total = sum(chosen.values())
-    rows = dict(encoder=sae.W_enc.T, decoder=sae.W_dec)
-    parts = [normalize(rows[k].detach(), dim=1) * (w / total) ** 0.5 for k, w in chosen.items()]
+    rows, single = dict(encoder=sae.W_enc.T, decoder=sae.W_dec), torch.promote_types(sae.dtype, torch.float32)
+    parts = [normalize(rows[k].detach().to(single), dim=1) * (w / total) ** 0.5 for k, w in chosen.items()]
     return torch.cat(parts, dim=1).cpu()
 
 
