@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['NullWorld', 'ROUNDING', 'null_worlds', 'listed', 'scored', 'lowest_threshold', 'as_layers', 'weights_of',
-           'of_strangers', 'Judge', 'kept', 'provenance', 'check_rates', 'thresholds_of', 'lineages']
+           'of_strangers', 'Judge', 'kept', 'provenance', 'check_rates', 'thresholds_of', 'searched', 'lineages']
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100003
 import platform
 from collections import namedtuple
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 import torch
@@ -207,6 +207,27 @@ def thresholds_of(
     each = {s: [(strangers[k][s][0], times(k, s)) for k in there] for s in matched}
     return {s: lowest_threshold(matched[s][0], each[s], loose, floor) for s in matched}
 
+# %% ../../nbs/judging/11_depth.ipynb #dp100015s
+def searched(
+    real: Similarities,
+    worlds: Mapping[str, list[NullWorld]],  # of each null
+    loose: float,
+    floor: float,
+    cuts: int,
+    done: Callable,  # called with each result, which it gives back
+) -> tuple[World, dict[str, list[tuple[World, Tensor]]], dict[int, float]]:  # lineages, those of nulls, thresholds
+    "Lineages of the suite and of its null worlds, these with their weights."
+    L = len(real.rows)
+    there = {kind: done([listed(w.rows, floor) for w in ws]) for kind, ws in worlds.items()}
+    limits = thresholds_of(real, there, loose, floor)
+    tau = torch.tensor([[limits.get(abs(x - y), 1.0) for y in range(L)] for x in range(L)], dtype=torch.float64)
+    found = done(World(real.above_all(tau)))
+    same = {}
+    for kind in worlds:
+        each = done([World(sims.above_all(tau)) for sims in there.pop(kind)])
+        same[kind] = [(w, weights_of(w, kind, L, cuts)) for w in each]
+    return found, same, limits
+
 # %% ../../nbs/judging/11_depth.ipynb #dp100015
 def lineages(
     suite: Suite,  # or a dictionary: layer -> SAE
@@ -229,18 +250,11 @@ def lineages(
     """
     check_rates(q, nulls, loose, floor, cuts)
     saes = as_layers(suite, layers)
-    L, steps = len(saes), progress_bar(total=2 + 2 * len(nulls), progress=progress, desc="lineages")
+    steps = progress_bar(total=2 + 2 * len(nulls), progress=progress, desc="lineages")
     done = lambda value: (steps.update(), value)[1]
-    real = done(listed([directions(s, weights) for s in saes.values()], floor))
     worlds = {kind: null_worlds(saes, kind, weights, seed, cuts) for kind in nulls}
-    there = {kind: done([listed(w.rows, floor) for w in ws]) for kind, ws in worlds.items()}
-    limits = thresholds_of(real, there, loose, floor)
-    tau = torch.tensor([[limits.get(abs(x - y), 1.0) for y in range(L)] for x in range(L)], dtype=torch.float64)
-    found = done(World(real.above_all(tau)))
-    same = {}
-    for kind in nulls:
-        each = done([World(sims.above_all(tau)) for sims in there.pop(kind)])
-        same[kind] = [(w, weights_of(w, kind, L, cuts)) for w in each]
+    real = done(listed([directions(s, weights) for s in saes.values()], floor))
+    found, same, limits = searched(real, worlds, loose, floor, cuts, done)
     steps.close()
     judge = Judge(found, same)
     p_link, p, q_lineage = judge(found)

@@ -118,7 +118,7 @@ def detection_texts(
     order = g.permutation(len(texts))
     return [printable(texts[k]).replace("\n", "\\n") for k in order], [truth[k] for k in order]
 
-
+# %% ../../nbs/judging/15_explain.ipynb #expl0011b
 DETECT = {
     "detect-1": (
         "A feature of a language model is described in a few words. You see numbered texts. For each text say whether "
@@ -136,7 +136,7 @@ def detect_question(description: str, texts: list[str], version: str = "detect-1
     content = asked.format(description=" ".join(printable(description).split()), texts=shown)
     return [dict(role="system", content=told), dict(role="user", content=content)]
 
-
+# %% ../../nbs/judging/15_explain.ipynb #expl0011c
 def marks_of(answer: str | None, n: int) -> list[bool] | None:
     "The zeros and ones of an answer; None where it is no list of n of them."
     text = re.sub(r"(?s)<think>.*?</think>|```(json)?", "", answer or "").strip()

@@ -82,7 +82,7 @@ def records(path: Path) -> Iterator[dict]:
     except (OSError, EOFError, zlib.error, ValueError) as e:
         raise UsageError(f"{path} is damaged ({e}); download it again") from e
 
-
+# %% ../../nbs/judging/13_judge.ipynb #judg0011b
 def published(
     folder: str | Path,  # that holds v1/MODEL/SOURCE/explanations/batch-0.jsonl.gz ..., or v1 itself
     source: str,  # MODEL/SOURCE, as gemma-2-2b/12-gemmascope-res-16k: the `neuronpedia_id` of an SAE
@@ -106,7 +106,7 @@ def published(
             found.setdefault(int(index), text)
     return found
 
-
+# %% ../../nbs/judging/13_judge.ipynb #judg0011c
 def labelled(
     cards: Cards,  # of one layer
     latents: Iterable[int],
@@ -161,7 +161,7 @@ def described(pairs: list[tuple[int, int]], a: Mapping[int, str], b: Mapping[int
         )
     return there
 
-
+# %% ../../nbs/judging/13_judge.ipynb #judg0015b
 def judge(
     pairs: Iterable[tuple[int, int]],  # (latent of A, latent of B); pairs with -1 are left out
     a: Mapping[int, str],  # descriptions of A's latents
@@ -211,7 +211,7 @@ def ready(url: str, process: subprocess.Popen, log: Path, seconds: float) -> Non
     last = ([line for line in log.read_text(errors="replace").splitlines() if line.strip()] or ["it said nothing"])[-1]
     raise OSError(f"transformers serve did not start in {seconds:g} s; its last words: {printable(last)[:300]}")
 
-
+# %% ../../nbs/judging/13_judge.ipynb #judg0018b
 @contextmanager
 def served(
     model: str | Path,  # a local Hugging Face folder, as load_lm leaves them in the cache

@@ -136,7 +136,7 @@ def batches(
                 write_safetensors(path, {k: v.contiguous() for k, v in found.items()}, dict(key=key))
         yield int(r[0]), found
 
-
+# %% ../../nbs/judging/16_verdicts.ipynb #verd0012b
 def firings(
     lm: "HookedTransformer | TransformerBridge",
     saes: Mapping[int, SAE],

@@ -62,16 +62,20 @@ class Similarities:
         other.list_gains(self.p, self.q)
         return other
 
-    def ends(self, key: Int64[Tensor, " k"]) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
-        return key // self.count, key % self.count
+# %% ../../nbs/matching/07_joint.ipynb #jt070007b
+@patch
+def ends(self: Similarities, key: Int64[Tensor, " k"]) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
+    return key // self.count, key % self.count
 
-    def above(self, x: int, y: int, tile: int) -> Int64[Tensor, " k"]:
-        "Keys of the pairs of two layers whose product may be above the threshold (rounding is settled in float64)."
-        X, Y, found = self.rows[x], self.rows[y], []
-        for at in torch.arange(len(X)).split(max(1, tile // max(1, len(Y)))):
-            i, j = (X[at].to(Y) @ Y.T > float(self.thresholds[x, y]) - 1e-4).nonzero(as_tuple=True)
-            found.append((at[i.cpu()] + self.first[x]) * self.count + j.cpu() + self.first[y])
-        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+
+@patch
+def above(self: Similarities, x: int, y: int, tile: int) -> Int64[Tensor, " k"]:
+    "Keys of the pairs of two layers whose product may be above the threshold (rounding is settled in float64)."
+    X, Y, found = self.rows[x], self.rows[y], []
+    for at in torch.arange(len(X)).split(max(1, tile // max(1, len(Y)))):
+        i, j = (X[at].to(Y) @ Y.T > float(self.thresholds[x, y]) - 1e-4).nonzero(as_tuple=True)
+        found.append((at[i.cpu()] + self.first[x]) * self.count + j.cpu() + self.first[y])
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070008
 def check_layers(rows: Sequence[Float[Tensor, "n d"]], thresholds: Float[Tensor, "L L"]) -> None:
@@ -220,12 +224,14 @@ class Joint:
         done = objective - s.objective <= self.tol * abs(objective)
         return replace(s, members=members, objective=objective, history=(*s.history, objective), done=done)
 
-    def result(self, s: Joined) -> Int64[Tensor, "K L"]:
-        "The lineages with the largest gain first; equal ones by their first member."
-        gain = lineage_gain(self.sims, s.members)
-        lowest = torch.where(s.members < 0, self.sims.count, s.members).amin(1)
-        order = lowest.argsort()
-        return s.members[order][gain[order].argsort(descending=True, stable=True)]
+# %% ../../nbs/matching/07_joint.ipynb #jt070040b
+@patch
+def result(self: Joint, s: Joined) -> Int64[Tensor, "K L"]:
+    "The lineages with the largest gain first; equal ones by their first member."
+    gain = lineage_gain(self.sims, s.members)
+    lowest = torch.where(s.members < 0, self.sims.count, s.members).amin(1)
+    order = lowest.argsort()
+    return s.members[order][gain[order].argsort(descending=True, stable=True)]
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070016
 def lineage_gain(sims: Similarities, members: Int64[Tensor, "K L"]) -> Float[Tensor, " K"]:

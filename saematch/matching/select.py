@@ -124,7 +124,7 @@ def cut(self: Lineages, q: float) -> Lineages:
     t = replace(t, info={**self.info, "options": options})
     return replace(t, q_link=link_q(t), info={**t.info, "nulls": counted(t)})
 
-
+# %% ../../nbs/matching/09_select.ipynb #sl100014b
 def link_q(t: Lineages) -> Float[Tensor, "K L"]:
     "q-values of links, among those of the same distance."
 
@@ -143,7 +143,7 @@ def link_q(t: Lineages) -> Float[Tensor, "K L"]:
     out[k, x] = q_values(span, score, worst_count(span, score, nulls))
     return out
 
-
+# %% ../../nbs/matching/09_select.ipynb #sl100014c
 def counted(t: Lineages) -> dict[str, dict[str, float]]:  # "lineages" and each null -> length -> number
     "Lineages of each length, and those that each null gives (by weight)."
     L = len(t.layers)

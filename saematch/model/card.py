@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['QUANTILES', 'TOP', 'EACH', 'SAMPLE', 'BEFORE', 'AFTER', 'BINS', 'LISTED', 'NEAREST', 'Context', 'FiresOn', 'Card',
            'token_texts', 'top_positions', 'lots', 'sampled_positions', 'window', 'histogram', 'fires_on',
-           'direct_logits', 'exact_logits', 'extremes', 'neighbours', 'page', 'card_by_hand']
+           'direct_logits', 'exact_logits', 'extremes', 'neighbours', 'page', 'contexts_by_hand', 'card_by_hand']
 
 # %% ../../nbs/model/06_card.ipynb #cd06co02
 from collections import Counter
@@ -249,6 +249,24 @@ def page(sae: SAE, latent: int) -> str | None:
     known = sae.info.get("neuronpedia_id")
     return f"https://www.neuronpedia.org/{known}/{latent}" if known else None
 
+# %% ../../nbs/model/06_card.ipynb #cd06co18a
+def contexts_by_hand(
+    f: Float[np.ndarray, "documents length"],  # activations of the latent
+    ids: Int64[np.ndarray, "documents length"],
+    mask: Bool[np.ndarray, "documents length"],  # positions that count
+    latent: int,
+    words: Sequence[str],
+) -> list[Context]:
+    "The contexts of a card: the top, then the quantiles of the sample."
+
+    def context(quantile: str, d: int, p: int) -> Context:
+        a, b = window(mask[d], p)
+        return Context([words[i] for i in ids[d, a:b]], f[d, a:b], d, p, p - a, quantile)
+
+    top = [("top", d, p) for d, p in top_positions(np.abs(f), TOP)]
+    rest = sampled_positions(np.abs(f), latent, [d for _, d, _ in top])
+    return [context(*place) for place in (*top, *rest)]
+
 # %% ../../nbs/model/06_card.ipynb #cd06co18
 def card_by_hand(
     sae: SAE,
@@ -264,13 +282,6 @@ def card_by_hand(
     f = np.where(mask, sae.encode(states)[..., latent].cpu().numpy(), 0)
     strength, words = np.abs(f), token_texts(lm.tokenizer, range(lm.cfg.d_vocab))
     on = strength[strength > 0]
-
-    def context(quantile: str, d: int, p: int) -> Context:
-        a, b = window(mask[d], p)
-        return Context([words[i] for i in ids[d, a:b]], f[d, a:b], d, p, p - a, quantile)
-
-    top = [("top", d, p) for d, p in top_positions(strength, TOP)]
-    rest = sampled_positions(strength, latent, [d for _, d, _ in top])
     twin = int(duplicates(sae)[latent])
     promoted, suppressed = extremes(direct_logits(lm, sae.W_dec[[latent]])[0], LISTED, words)
     return Card(
@@ -285,7 +296,7 @@ def card_by_hand(
         largest=float(on.max(initial=0)),
         threshold=float(sae.threshold[latent]),
         histogram=histogram(on),
-        contexts=[context(*place) for place in (*top, *rest)],
+        contexts=contexts_by_hand(f, ids, mask, latent, words),
         tokens=[FiresOn(words[i], *n) for i, *n in fires_on(ids[strength > 0], ids[mask], LISTED)],
         promoted=promoted,
         suppressed=suppressed,

@@ -135,7 +135,7 @@ def opened(path: Path, suite: str) -> "ParquetFile":
         why = "is missing" if isinstance(e, FileNotFoundError) else f"cannot be read ({e})"
         raise ValueError(f"{path} {why}; make the cards again with: saematch cards {suite}") from e
 
-
+# %% ../../nbs/model/09_cards.ipynb #cf08co10b
 class Cards(Mapping):
     "The cards of one layer, read from disk one by one: `cards[1091]`. Raises UnknownName for a latent there is not."
 
@@ -254,7 +254,7 @@ def layers_with_cards(suite: Suite | str | Path) -> list[int]:
         raise UsageError(f"no cards of {name}; make them with: saematch cards {name}")
     return found
 
-
+# %% ../../nbs/model/09_cards.ipynb #cf08co12b
 def cards(
     suite: Suite | str | Path,  # a suite, or its name or folder
     layer: int,
@@ -284,7 +284,7 @@ def weights_of(sae: SAE) -> str:
     "`fingerprint`, once for each SAE."
     return fingerprint(sae)
 
-
+# %% ../../nbs/model/09_cards.ipynb #cf08co12c
 @lru_cache(4)
 def known_suite(name: str) -> Suite | None:
     "The suite of that name if it lies on this machine, else None: nothing is downloaded to look at a card."

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -145,18 +146,22 @@ class Layer:
         bin = (np.ldexp(strength, -self.exponent[latent]) * BINS).astype(np.int64)
         self.counts += np.bincount(latent * BINS + bin, minlength=n * BINS).reshape(n, BINS)
 
-    def offer(self, name: str, new: dict) -> None:
-        "Let some contexts wait to be sorted in, until there are enough."
-        self.waiting[name].append(new)
-        if sum(len(t["latent"]) for t in self.waiting[name]) > max(2**14, len(self.contexts[name]["latent"])):
-            self.settle()
+# %% ../../nbs/model/07_gather.ipynb #ga07co07b
+@patch
+def offer(self: Layer, name: str, new: dict) -> None:
+    "Let some contexts wait to be sorted in, until there are enough."
+    self.waiting[name].append(new)
+    if sum(len(t["latent"]) for t in self.waiting[name]) > max(2**14, len(self.contexts[name]["latent"])):
+        self.settle()
 
-    def settle(self) -> None:
-        "Sort in the contexts that wait."
-        for name, new in self.waiting.items():
-            if new:
-                self.contexts[name] = best(self.contexts[name], new, KEPT[name])
-                new.clear()
+
+@patch
+def settle(self: Layer) -> None:
+    "Sort in the contexts that wait."
+    for name, new in self.waiting.items():
+        if new:
+            self.contexts[name] = best(self.contexts[name], new, KEPT[name])
+            new.clear()
 
 # %% ../../nbs/model/07_gather.ipynb #ga07co08
 def peaks(

@@ -165,7 +165,7 @@ def suite_of(info: Mapping, suite: Suite | str | None) -> tuple:  # what to give
         raise UsageError("this match does not say which SAEs it is of; give them: show(latent, suite=...)")
     return suite or source.rsplit("/", 1)[0], layer
 
-
+# %% ../../nbs/model/10_show.ipynb #sh09co12b
 def show_match(
     m: Match,
     latent: int,  # of A
@@ -189,7 +189,7 @@ def show_match(
     facts |= cosine_fact(a, latent, b, partner) | ({} if p_value is None else {"p-value": f"{p_value:.3g}"})
     return Pair(a, latent, b, partner, facts)
 
-
+# %% ../../nbs/model/10_show.ipynb #sh09co12c
 def cosine_fact(a: Cards, i: int, b: Cards, j: int) -> dict[str, str]:
     "The cosine of two decoder rows; nothing, if the SAEs are not at hand or of different width."
     suites = [known_suite(c.suite) for c in (a, b)]

@@ -104,7 +104,7 @@ def token_rows(layer: Layer) -> list:  # for each latent
     fires = lambda k: dict(token=int(token[k]), times=int(layer.tokens.times[k]), occurs=int(layer.occurs[token[k]]))
     return [[fires(k) for k in order[a : min(b, a + LISTED)]] for a, b in zip(bounds, bounds[1:])]
 
-
+# %% ../../nbs/model/08_tables.ipynb #cf08co06b
 def promoted_rows(
     lm: "HookedTransformer | TransformerBridge", sae: SAE, bits: int | None, block: int = 256
 ) -> tuple[list, list]:  # for each latent
@@ -129,7 +129,7 @@ def neighbour_rows(sae: SAE, bits: int | None) -> list:  # for each latent
         found += [[dict(latent=j, cosine=c) for j, c in zip(*r)] for r in zip(near.indices.tolist(), values)]
     return found
 
-
+# %% ../../nbs/model/08_tables.ipynb #cf08co06c
 def shared_rows(layer: Layer, d_sae: int, bits: int | None) -> list:  # for each latent
     "Every activation on the shared documents."
     parts = [np.concatenate(p) for p in zip(*layer.shared)] or [np.zeros(0, dtype=np.int64)] * 4
@@ -169,7 +169,7 @@ def layer_table(
     )
     return pa.table({k: pa.array(v, SCHEMA.field(k).type) for k, v in columns.items()}, SCHEMA)
 
-
+# %% ../../nbs/model/08_tables.ipynb #cf08co07b
 def write_parquet(table: pa.Table, path: Path, header: Mapping, rows: int = 256) -> None:
     "Write a table with a JSON header, whole or not at all, with its checksum."
     floats = ["value", "logit", "cosine"]

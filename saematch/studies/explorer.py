@@ -168,7 +168,7 @@ def atlas_of(
     )
     return data, members
 
-
+# %% ../../nbs/studies/20_explorer.ipynb #xp000033b
 def explore(
     t: Lineages,
     out: str | Path,

@@ -167,7 +167,7 @@ def to_circuit_tracer(t: Lineages, numbers: list[int], found: Mapping, out: Path
         f"see it with: circuit-tracer start-server --graph_file_dir {out}",
     ]
 
-
+# %% ../../nbs/studies/21_export.ipynb #ex21000018b
 def to_neuronpedia(
     t: Lineages, numbers: list[int], found: Mapping, out: Path, slug: str, sites: Mapping[int, str]
 ) -> list[str]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPLORER', 'WRITTEN', 'FOLDERS', 'NEXT', 'DONE', 'provenance', 'of_this_run', 'claim', 'exchange', 'finish_exchange',
-           'followed', 'run']
+           'followed', 'check_given', 'finish', 'run']
 
 # %% ../../nbs/studies/25_run.ipynb #0d4aef60
 import json
@@ -156,6 +156,23 @@ def followed(
         page["explorer"] = explore(t, at / EXPLORER, cards).name
     return page, summarised(t, cards)
 
+# %% ../../nbs/studies/25_run.ipynb #92b15b2aa
+def check_given(jobs: int | None, q: float) -> None:
+    "Raise UsageError unless these options can be used; the others are checked where they are declared."
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs must be at least 1, not {jobs}")
+    if not 0 < q < 1:
+        raise UsageError(f"q is a false discovery rate, between 0 and 1, not {q}")
+
+
+def finish(at: Path, tables: dict, summary: dict, record: dict) -> None:
+    "Write the results of a run. Those it is to replace are replaced now. Raises OSError if its folder is gone."
+    check_there(at, at / "run.json")
+    write_results(at, tables, summary, record)
+    check_there(at, at / "run.json")
+    if at.name == NEXT:
+        exchange(at.parent)
+
 # %% ../../nbs/studies/25_run.ipynb #92b15b2a
 def run(
     suite: str | Path | Suite = "smollm2-135m-resid",  # embedded name, folder, release, or a Suite
@@ -176,10 +193,7 @@ def run(
     Raises UsageError, ValueError, OSError.
     """
     start, options = time.monotonic(), Options(**options)
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"jobs must be at least 1, not {jobs}")
-    if not 0 < q < 1:
-        raise UsageError(f"q is a false discovery rate, between 0 and 1, not {q}")
+    check_given(jobs, q)
     suite = suite if isinstance(suite, Suite) else load_suite(suite, pattern)
     layers = parse_layers(layers, suite.layers)
     tasks = check_run(suite, layers, options)
@@ -196,9 +210,5 @@ def run(
         tables["evidence"] = experiment(at, matches, record, trial, lm, progress)
         tables["findings"] += judged(tables["evidence"])
     summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1), **told)
-    check_there(at, at / "run.json")
-    write_results(at, tables, summary, record)
-    check_there(at, at / "run.json")
-    if at.name == NEXT:
-        exchange(at.parent)
+    finish(at, tables, summary, record)
     return summary

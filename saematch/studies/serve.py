@@ -13,6 +13,8 @@ import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from fastcore.basics import patch
+
 from ..ground import UsageError
 from ..matching.lineage import Lineages
 from .explorer import atlas_of
@@ -35,18 +37,6 @@ class Explorer(BaseHTTPRequestHandler):
             return self.card(*map(int, found.groups()))
         self.answer(b"not found", "text/plain", 404)
 
-    def card(self, x: int, latent: int):
-        "The card of a latent of the x-th layer."
-        cards = self.cards.get(self.layers[x]) if x < len(self.layers) else None
-        if cards is None or latent not in cards:
-            return self.answer(b"no card", "text/plain", 404)
-        try:
-            with self.reading:
-                found = packet([cards[latent]])
-            self.answer(json.dumps(found, allow_nan=False).encode(), "application/json")
-        except (OSError, ValueError) as e:
-            self.answer(f"the card cannot be read: {e}".encode(), "text/plain; charset=utf-8", 500)
-
     def answer(self, body: bytes, kind: str, status: int = 200, packed: bool = False):
         "Send a body."
         self.send_response(status)
@@ -60,6 +50,20 @@ class Explorer(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+# %% ../../nbs/studies/23_serve.ipynb #sv21000005b
+@patch
+def card(self: Explorer, x: int, latent: int):
+    "The card of a latent of the x-th layer."
+    cards = self.cards.get(self.layers[x]) if x < len(self.layers) else None
+    if cards is None or latent not in cards:
+        return self.answer(b"no card", "text/plain", 404)
+    try:
+        with self.reading:
+            found = packet([cards[latent]])
+        self.answer(json.dumps(found, allow_nan=False).encode(), "application/json")
+    except (OSError, ValueError) as e:
+        self.answer(f"the card cannot be read: {e}".encode(), "text/plain; charset=utf-8", 500)
 
 # %% ../../nbs/studies/23_serve.ipynb #sv21000006
 PORT = 8765

@@ -173,7 +173,7 @@ def described(nodes: pd.DataFrame, links: pd.DataFrame, t: Lineages, labels: Map
     table = pd.DataFrame(rows, columns=names).sort_values("effect", ascending=False, kind="stable", ignore_index=True)
     return table.assign(label=named(t, table.lineage, labels)) if len(table) else table
 
-
+# %% ../../nbs/studies/22_supernodes.ipynb #sn20000018b
 def with_supernodes(graph: Mapping, table: pd.DataFrame, share: float, chance: float, pin: int) -> dict:
     "The graph with the supernodes of a table; the first `pin` of them are pinned, so that viewers draw them."
     q = graph["qParams"]

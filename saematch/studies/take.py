@@ -49,7 +49,7 @@ def lineages_at(where: str) -> "Lineages":
         return Lineages.load(user_path(where))
     return lineages_of(where, sys.stderr.isatty())
 
-
+# %% ../../nbs/studies/24_take.ipynb #tk22000006b
 def cmd_export(where: str, to: str, out: str | None, top: int | None, name: str) -> None:
     "`saematch export`: what was written, and what was left out."
     from saematch.ground import user_path
@@ -64,7 +64,7 @@ def cmd_export(where: str, to: str, out: str | None, top: int | None, name: str)
     if why:
         print(f"Without cards and labels: {why}")
 
-
+# %% ../../nbs/studies/24_take.ipynb #tk22000006c
 def cmd_supernodes(graph: str, where: str, out: str | None, reach: int, merge: bool, pin: int) -> None:
     "`saematch supernodes`: how many, and how much of the direct effect runs inside them."
     from saematch.ground import UsageError, user_path
