@@ -30,10 +30,9 @@ if TYPE_CHECKING:
     from .saes.toys import planted, random_sae
 
 _HOME = {
-    "saes.sae": ("permute", "rescale"),
+    "saes.sae": ("SAE", "permute", "rescale"),
     "saes.toys": ("random_sae", "planted"),
-    # SAE from the room that gives it `from_saelens`
-    "saes.files": ("SAE", "load_sae", "save_sae"),
+    "saes.files": ("load_sae", "save_sae"),
     "saes.suite": ("load_suite", "Suite"),
     "saes.gauge": ("fold",),
     "lap.assign": ("assign",),
@@ -76,6 +75,9 @@ __all__ = [
 ]
 
 
+# a room whose class gets a method from another room -> that room: `SAE.from_saelens`
+_WHOLE = {"saes.sae": "saes.files"}
+
 # (class, method) -> what shows it: methods of low floors that a high floor fills, when they are called
 _SHOWN = {
     ("matching.match", "Match", "show"): ("model.show", "show_match"),
@@ -98,7 +100,9 @@ def _later(module, function):
 def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    home = _HOME[name]
+    importlib.import_module(f"{__name__}.{_WHOLE.get(home, home)}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     for (room, kind, method), by in _SHOWN.items():
         if loaded := sys.modules.get(f"{__name__}.{room}"):
             setattr(getattr(loaded, kind), method, _later(*by))

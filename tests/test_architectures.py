@@ -383,6 +383,15 @@ def test_from_saelens_copies_or_shares_as_asked():
     assert (own.W_dec != 0).all() and not own.W_dec.requires_grad
 
 
+def test_saelens_objects_are_permuted_rescaled_and_saved(tmp_path):
+    obj = theirs("jumprelu")
+    own, index = SAE.from_saelens(obj), torch.arange(24).flip(0)
+    assert torch.equal(permute(obj, index).W_dec, permute(own, index).W_dec)
+    assert torch.equal(rescale(obj, 2.0).W_enc, rescale(own, 2.0).W_enc)
+    save_sae(obj, tmp_path / "a.safetensors")
+    assert torch.equal(load_sae(tmp_path / "a.safetensors", dtype=own.dtype).W_enc, own.W_enc)
+
+
 def test_a_pair_that_normalises_differently_is_warned_of():
     a = random_sae(10, 24)
     b = replace(random_sae(10, 24, seed=1), normalize="layer_norm")

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from saematch import (
     SAE,
     Match,
+    compose,
     descriptors,
     fold,
     load_sae,
@@ -165,6 +166,25 @@ def test_indices_and_scales_of_other_kinds():
         planted(sae, replaced=0.8, dead=0.5)
     with pytest.raises(ValueError, match="an index is an int64 tensor"):
         Match(torch.tensor([0.0, 1.0]), 2, torch.zeros(2))
+
+
+def test_what_is_no_sae_and_no_match_is_refused_in_a_sentence(tmp_path):
+    for call in (
+        lambda x: permute(x, torch.arange(9)),
+        lambda x: rescale(x, 2.0),
+        lambda x: fold(x),
+        lambda x: match(sae, x),
+        lambda x: save_sae(x, tmp_path / "a.safetensors"),
+        lambda x: SAE.from_saelens(x),
+    ):
+        for x in (None, 3, "layer_1", sae.W_dec):
+            with pytest.raises(TypeError, match=f"must be a saematch SAE, it is {type(x).__name__}; use load_sae"):
+                call(x)
+    m = match(sae, sae)
+    for steps in ((None, None), (m, None), (m, m, sae)):
+        with pytest.raises(TypeError, match="compose takes matches, of `match` or `Match.load`, not (NoneType|SAE)"):
+            compose(*steps)
+    assert not list(tmp_path.iterdir())
 
 
 def test_layers_are_read_from_names():

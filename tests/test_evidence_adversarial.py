@@ -239,6 +239,19 @@ def test_missing_weights_of_a_language_model_are_no_random_numbers(tmp_path):
         load_lm(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_language_model_with_numbers_that_are_none_is_refused(tmp_path, value):
+    from safetensors.torch import load_file, save_file
+
+    folder = random_lm(tmp_path / "lm")
+    tensors = load_file(folder / "model.safetensors")
+    bad = next(k for k in tensors if "layers.1.mlp.up" in k)
+    tensors[bad][3, 2] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"1 weights hold NaN or infinite numbers, the first is {bad}"):
+        load_lm(folder)
+
+
 def test_the_digest_of_a_model_sees_an_order():
     lm = load_lm(random_lm(tempfile.mkdtemp()), "cpu", torch.float64)
     before, W = weights_sha256(lm), lm.state_dict()["blocks.1.mlp.W_in"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from saematch.ground import UsageError, read_json, sweep
+from saematch.ground import UsageError, checksum, notebook_data, read_json, sweep, without_sum
 from saematch.model.lm import load_lm
 from saematch.model.toys import random_lm
 from saematch.saes.files import load_sae, read_npz, saes_below, save_sae
@@ -276,3 +276,12 @@ def test_a_device_that_is_not_there_ends_in_a_sentence(tmp_path):
         for device in ("cuda", "cuda:3", "gpu"):
             with pytest.raises(UsageError, match=f"cannot compute on device '{device}' .*; this machine has cpu"):
                 load(source, device=device)
+
+
+def test_every_table_of_the_notebooks_has_a_checksum():
+    tables = sorted(notebook_data().rglob("*.parquet"))
+    for path in tables:
+        said, parts = without_sum(path.read_bytes()) or (None, [])
+        assert said == checksum(parts), f"{path}: write it with saematch.studies.tables.write_table"
+    readers = [p for p in notebook_data().parent.rglob("*.ipynb") if "read_parquet(notebook_data" in p.read_text()]
+    assert len(tables) >= 10 and not readers, f"{readers}: read_table checks what it reads"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from saematch.ground import atomic, progress_bar, read_safetensors, write_safetensors
+from saematch.ground import progress_bar, read_safetensors, write_safetensors
 from saematch.judging.carried import fidelity, refitted, sparsity_curve
 from saematch.judging.routes import ridge
 from saematch.matching.match import match
@@ -25,6 +25,7 @@ from saematch.model.gather import within
 from saematch.model.lm import load_lm
 from saematch.model.text import TEXTS, load_text, tokenize
 from saematch.saes.suite import load_suite
+from saematch.studies.tables import read_table, write_table
 
 LAYERS, STEP = range(14, 20), 3  # a position counts if it does in all six
 PAIR = (14, 15)
@@ -74,7 +75,7 @@ def main(out):
     even = (found["document"] // STEP) % 2 == 0
     x, other = ({l: found[f"layer_{l}"][rows].float() for l in LAYERS} for rows in (even, ~even))
     path = out / "relations.parquet"
-    rows = pd.read_parquet(path).to_dict("records") if path.exists() else []
+    rows = read_table(path).to_dict("records") if path.exists() else []
     done = {r["set"] for r in rows}
     a, b = (suite[layer] for layer in PAIR)
     for kind in progress_bar([k for k in ("curve", "fitted") if k not in done], True, desc="maps"):
@@ -84,8 +85,7 @@ def main(out):
         else:
             parts = fitted(suite, x, other, PAIR)
         rows += [dict(set=kind, a=PAIR[0], b=PAIR[1], **p) for p in parts]
-        with atomic(path) as tmp:
-            pd.DataFrame(rows).round(4).to_parquet(tmp, index=False)
+        write_table(path, pd.DataFrame(rows).round(4))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,10 @@ def compose(
     *more: Match,  # and so on: cd, de, ...
     check: bool = True,  # False: compose them although their layers, hooks or models differ where they should meet
 ) -> Match:  # A to the last; costs unknown (NaN)
-    "First `ab`, then `bc`, ...: index bc[ab], -1 absorbing. Raises ValueError if they do not meet."
+    "First `ab`, then `bc`, ...: index bc[ab], -1 absorbing. Raises ValueError if they do not meet, else TypeError."
+    for m in (ab, bc, *more):
+        if not isinstance(m, Match):
+            raise TypeError(f"compose takes matches, of `match` or `Match.load`, not {type(m).__name__}")
     if check:
         check_meeting(ab, bc)
     if ab.d_b != len(bc.index):

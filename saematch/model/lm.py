@@ -253,7 +253,8 @@ def reading(folder: Path, what: str) -> Iterator[None]:  # "the tokenizer", "the
 def whole_model(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
     """A Hugging Face model from a folder.
 
-    Raises ValueError if weights are damaged, missing (they would be drawn at random), or do not fit the configuration.
+    Raises ValueError if weights are damaged, not finite, missing (they would be drawn at random) or do
+    not fit the configuration.
     """
     from transformers import AutoModelForCausalLM
 
@@ -265,6 +266,12 @@ def whole_model(folder: Path, dtype: torch.dtype) -> "PreTrainedModel":
         raise ValueError(
             f"{folder}: {len(missing)} weights are missing or of another shape than config.json says, the first is "
             f"{missing[0]}, and would be random numbers; copy or download the model again"
+        )
+    bad = [name for name, p in hf.named_parameters() if not p.isfinite().all()]
+    if bad:
+        raise ValueError(
+            f"{folder}: {len(bad)} weights hold NaN or infinite numbers, the first is {bad[0]}; "
+            "copy or download the model again"
         )
     return hf.eval()
 

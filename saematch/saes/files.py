@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'NoSAE', 'read_npz', 'config_info', 'embedded_suites', 'source_name', 'load_saelens_folder',
-           'load_gemma_scope', 'saelens_releases', 'load_release', 'load_crosscoder', 'save_sae', 'own_settings',
-           'load_saematch', 'saes_below', 'load_local', 'embedded_folder', 'a_folder_first', 'load_sae']
+           'load_gemma_scope', 'check_saelens', 'saelens_releases', 'load_release', 'load_crosscoder', 'save_sae',
+           'own_settings', 'load_saematch', 'saes_below', 'load_local', 'embedded_folder', 'a_folder_first', 'load_sae']
 
 # %% ../../nbs/saes/04_files.ipynb #cde6fab1
 import json
@@ -100,6 +100,17 @@ def load_gemma_scope(path: str | Path, **kw) -> SAE:
     return from_tensors(read_npz(path), source_name(path), layer=layer_of(str(Path(path).resolve())), **kw)
 
 # %% ../../nbs/saes/04_files.ipynb #f69a7e9b
+def check_saelens(name: str, obj) -> None:
+    "Raise TypeError unless this is a SAELens object; `name` is what to call it."
+    cfg = getattr(obj, "cfg", None)
+    needed = (getattr(obj, "state_dict", None), getattr(cfg, "to_dict", None), getattr(cfg, "architecture", None))
+    if not (isinstance(getattr(obj, "W_dec", None), torch.Tensor) and all(map(callable, needed))):
+        raise TypeError(
+            f"{name} must be a saematch SAE, it is {type(obj).__name__}; "
+            "use load_sae, or SAE.from_saelens for a SAELens object"
+        )
+
+
 @patch(cls_method=True)
 def from_saelens(
     cls: SAE,
@@ -109,8 +120,9 @@ def from_saelens(
 ) -> SAE:
     """What a SAELens object computes, in its precision or in float32 if that is more.
 
-    Raises ValueError like `from_tensors`.
+    Raises TypeError for what is no SAELens object, ValueError like `from_tensors`.
     """
+    check_saelens("sae", obj)
     cfg = {**obj.cfg.to_dict(), "architecture": obj.cfg.architecture()}
     dtype = torch.promote_types(obj.W_dec.dtype, torch.float32)
     tensors = {
@@ -169,15 +181,17 @@ def load_crosscoder(
 
 # %% ../../nbs/saes/04_files.ipynb #232244d9
 def save_sae(
-    sae: SAE,
+    sae: SAE,  # or a SAELens object
     path: str | Path,  # .../name.safetensors
 ):
     """Write an SAE to one safetensors file, whole or not at all.
 
-    Raises UsageError for another ending, or if the file there is no SAE; OSError if it cannot be written.
+    Raises TypeError for what is no SAE, UsageError for another ending, or if the file there is no SAE; OSError if it
+    cannot be written.
     """
     if (path := Path(path)).suffix != ".safetensors":
         raise UsageError(f"{path}: an SAE is saved as a .safetensors file")
+    sae = sae if isinstance(sae, SAE) else SAE.from_saelens(sae)
     check_target(path, "saematch.sae")
     settings = {k: v for k, v in sae.settings().items() if k != "apply_b_dec_to_input"}
     meta = dict(

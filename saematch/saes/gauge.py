@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .files import SAE  # with from_saelens
+from .files import SAE, check_saelens  # with from_saelens
 from .sae import SCALES, rescale
 
 # %% ../../nbs/saes/06_gauge.ipynb #1c9de79e
@@ -70,13 +70,7 @@ def as_sae(
     "The SAE itself, or what a SAELens object computes. Raises TypeError for what is neither."
     if isinstance(s, SAE):
         return s
-    cfg = getattr(s, "cfg", None)
-    needed = (getattr(s, "state_dict", None), getattr(cfg, "to_dict", None), getattr(cfg, "architecture", None))
-    if not (isinstance(getattr(s, "W_dec", None), Tensor) and all(map(callable, needed))):
-        raise TypeError(
-            f"{name} must be a saematch SAE, it is {type(s).__name__}; "
-            "use load_sae, or SAE.from_saelens for a SAELens object"
-        )
+    check_saelens(name, s)
     return SAE.from_saelens(s)
 
 # %% ../../nbs/saes/06_gauge.ipynb #329f9566

@@ -258,13 +258,13 @@ def _repr_markdown_(self: SAE):
 
 # %% ../../nbs/saes/01_sae.ipynb #f8653640
 def permute(
-    sae: SAE,
+    sae: SAE,  # or a SAELens object
     index: Int64[Tensor, " d_sae"],  # latent i of `sae` becomes latent index[i]
 ) -> SAE:  # same function, latents in another order
-    "Put the latents in another order. Raises ValueError unless `index` holds 0..d_sae-1, each once."
+    "Put the latents in another order. ValueError unless `index` holds 0..d_sae-1, each once; TypeError for no SAE."
+    sae = sae if isinstance(sae, SAE) else SAE.from_saelens(sae)
     index = torch.as_tensor(index, device=sae.device)
-    every = torch.arange(sae.d_sae, device=sae.device)
-    if index.dtype.is_floating_point or not torch.equal(index.sort().values, every):
+    if index.dtype.is_floating_point or not torch.equal(index.sort().values, torch.arange(sae.d_sae).to(index)):
         raise ValueError(
             f"index must be a permutation of 0..{sae.d_sae - 1} (each latent once), as whole numbers; "
             f"got {list(index.shape)} values with {index.unique().numel()} different ones"
@@ -302,7 +302,7 @@ def checked_scale(sae: SAE, scale: Float[Tensor, " d_sae"] | float) -> Float[Ten
 
 # %% ../../nbs/saes/01_sae.ipynb #56ffda34
 def rescale(
-    sae: SAE,
+    sae: SAE,  # or a SAELens object
     scale: Float[Tensor, " d_sae"] | float,  # s > 0: activation i is multiplied by scale[i]
     **known,  # parameters whose rescaled values are known more exactly than by multiplying
 ) -> SAE:  # same function, latents in other units
@@ -311,6 +311,7 @@ def rescale(
     Raises ValueError if a scale is not positive and finite, or if other scales than one for all would change what the
     SAE computes.
     """
+    sae = sae if isinstance(sae, SAE) else SAE.from_saelens(sae)
     s = checked_scale(sae, scale)
     untouched = lambda name, seen: seen.edits == edits(getattr(sae, name)) and name not in known
     new, bounds = {}, {name: seen.largest for name, seen in sae.checked.items() if untouched(name, seen)}
