@@ -100,7 +100,7 @@ def load_gemma_scope(path: str | Path, **kw) -> SAE:
     return from_tensors(read_npz(path), source_name(path), layer=layer_of(str(Path(path).resolve())), **kw)
 
 # %% ../../nbs/saes/04_files.ipynb #f69a7e9b
-def check_saelens(name: str, obj) -> None:
+def check_saelens(name: str, obj: object) -> None:
     "Raise TypeError unless this is a SAELens object; `name` is what to call it."
     cfg = getattr(obj, "cfg", None)
     needed = (getattr(obj, "state_dict", None), getattr(cfg, "to_dict", None), getattr(cfg, "architecture", None))
