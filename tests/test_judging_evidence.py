@@ -5,7 +5,10 @@ import torch
 
 from saematch.judging.evidence import (
     Score,
+    Sums,
+    Correlation,
     evidence,
+    one,
     matching_score,
     explained_variance,
     delta_loss,
@@ -86,6 +89,45 @@ def test_intervals_are_those_of_the_bootstrap():
     with expect_fail(ValueError, "between 0 and 1"):
         s.interval(95)
     s
+
+
+def test_paired_differences_are_surer_than_single_scores():
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    g = np.random.default_rng(1)
+    bottom = 1 + g.random(60)
+    hard = g.random(60)
+    one, two = Score(bottom * (0.2 + 0.5 * hard), bottom), Score(bottom * (0.1 + 0.5 * hard), bottom)
+    value, low, high = one.less(two, draws=9999)
+    ratio = lambda t, s, b, axis: t.sum(axis) / b.sum(axis) - s.sum(axis) / b.sum(axis)
+    parts = (one.top, two.top, bottom)
+    theirs = bootstrap(parts, ratio, paired=True, method="percentile", n_resamples=9999, rng=1).confidence_interval
+    np.testing.assert_allclose((low, high), tuple(theirs), rtol=0.02)
+    assert abs(value - 0.1) < 1e-12 and high - low < 0.1 * (one.interval()[1] - one.interval()[0])
+    assert one.less(one) == (0.0, 0.0, 0.0) and np.isnan(Score(hard[:1], bottom[:1]).less(Score(hard[:1], bottom[:1]))[1])
+    assert abs((one + two).value - (one.top + two.top).sum() / (2 * bottom.sum())) < 1e-12
+    with expect_fail(ValueError, "one score has 60 documents, the other 1"):
+        one.less(Score(hard[:1], bottom[:1]))
+    value, low, high
+
+
+def test_the_correlation_is_that_of_all_pairs_together():
+    import numpy as np
+
+    g = np.random.default_rng(0)
+    x = g.normal(size=(200, 5))
+    y = 0.6 * x + g.normal(size=x.shape)
+    docs = np.arange(200) // 10
+    by_doc = lambda v: np.array([v[docs == d].sum() for d in range(20)])
+    r = Correlation(by_doc(x * y), np.stack([by_doc(x * x), by_doc(y * y)], axis=1))
+    assert abs(r.value - (x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())) < 1e-12
+    low, high = r.interval()
+    assert low < r.value < high and np.isfinite(r.blocks).all() and r.less(r) == (0.0, 0.0, 0.0)
+    none = Sums({}, {}, {(0, 1): ["match"]})
+    with expect_fail(UsageError, "no products of activations were measured"):
+        none.correlation((0, 1), "match")
+    r
 
 
 def test_an_sae_matched_with_itself_is_its_own_reconstruction():

@@ -8,6 +8,7 @@ from saematch.judging.sums import (
     over_tokens,
     error_sums,
     coactive,
+    products,
     exchange_gain,
     kept,
     measure,
@@ -62,6 +63,19 @@ def test_sums_hold_every_variance():
     assert found["here"].sum() == f_a[:, i].sum() and found["there"].sum() == f_b[:, j].sum()
     assert found["latents/both"].sum() == found["both"].sum() and found["latents/both"][0, 1] == 0
     variance
+
+
+def test_products_are_those_of_centred_activations():
+    g = torch.Generator().manual_seed(0)
+    f_a, f_b = (torch.randn(50, n, generator=g).double().clamp(min=0) for n in (6, 7))
+    usual = tuple(torch.stack([f.mean(0) + 0.1, 0.5 + torch.rand(f.shape[1], generator=g).double()]) for f in (f_a, f_b))
+    m = Match(torch.tensor([3, -1, 0, 1, 5, 2]), 7, torch.zeros(6), sign=torch.tensor([1, 1, -1, 1, 1, 1]))
+    found = products(Active.of(f_a), Active.of(f_b), usual, [m], [20, 0, 30])["products"]
+    a, b = ((f - u[0]) / u[1] for f, u in zip((f_a, f_b), usual))
+    a, b = (a * m.sign)[:, m.matched], b[:, m.index[m.matched]]
+    whole = torch.stack([(a * b).sum(1), a.square().sum(1), b.square().sum(1)], dim=1)
+    assert_close(found[:, 0], torch.stack([whole[r].sum(0) for r in (slice(20), slice(0), slice(20, 50))]))
+    found[:, 0].sum(0)
 
 
 def test_gain_is_the_fall_of_the_error():

@@ -7,6 +7,7 @@ from saematch.studies.fitting import (
     Fit,
     activation_scale,
     whitening,
+    usual,
     activity_rows,
     learned,
 )
@@ -31,6 +32,15 @@ def test_scales_and_whitening_are_what_they_say():
     never[:, 3] = 0
     assert activation_scale(sae, never)[3] > 0
     activation_scale(sae, f)[:4]
+
+
+def test_usual_activations_are_means():
+    sae, x = random_sae(6, 10), torch.randn(300, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    f = sae.encode(x)
+    mean, unit = usual(sae, x)
+    assert_close(mean, f.mean(0)) and assert_close(unit[3], f[:, 3][f[:, 3] > 0].mean())
+    assert_close(usual(sae, x, most=1000)[0], f[::3].mean(0))
+    usual(sae, x)[:, :4]
 
 
 def test_matches_that_need_data_find_planted_partners():

@@ -11,6 +11,7 @@ from saematch.studies.lives import (
     lived,
     traced,
     lives_page,
+    lineage_matches,
 )
 
 
@@ -90,6 +91,22 @@ def test_a_trace_names_members_links_and_chance():
     with expect_fail(KeyError, "unknown latent of layer 1"):
         traced(t, 1, 60)
     print(text)
+
+
+def test_ways_are_asked_about_the_same_latents():
+    from saematch.matching.match import match
+    from saematch.studies.matches import Matches
+
+    toy = planted_suite(random_sae(24, 120, seed=1), layers=3, width=60, noise=0.3, seed=2).suite
+    t = lineages(toy)
+    found = {(a, b): {"match": match(toy[a], toy[b])} for a, b in ((0, 1), (1, 2), (0, 2))}
+    for (a, b), named in lineage_matches(t, Matches(toy, [0, 1, 2], found)).items():
+        joint, chained, direct, shuffled = named.values()
+        assert joint.index.equal(t.match(a, b).index) and all(m.matched.equal(joint.matched) for m in named.values())
+        assert direct.index[joint.matched].equal(found[a, b]["match"].index[joint.matched])
+        assert chained.index.equal(direct.index) or b > a + 1
+        assert shuffled.index.sort().values.equal(joint.index.sort().values) and not shuffled.index.equal(joint.index)
+        print(f"{a} to {b}: {int(joint.matched.sum())} latents")
 
 
 def test_cards_and_lineages_must_agree():

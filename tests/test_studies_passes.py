@@ -39,6 +39,15 @@ def test_adjacent_layers_get_everything_and_longer_spans_little():
     assert list(near.matches) == ["match", "encoder", "random", "correlation", "activation scale", "whitened"]
     assert "encoder" in near.without_loss and "quantile 0.3" in near.without_loss and near.linear.shape == (9, 8)
     assert list(far.matches) == ["match", "composed", "identity", "random"] and not far.decode
+    more = pairs_of(
+        Matches(saes, [0, 1, 2], found),
+        Fit({}, {l: x + l for l in range(3)}),
+        Trial(text="prose"),
+        {},
+        beside={(0, 2): {"joint": found[0, 2]["match"]}},
+    )
+    assert list(more[0, 2].compared) == [*far.matches, "joint"] and more[0, 1].routes() == near.routes()
+    assert more[0, 2].usual[1].shape == (2, 12) and not near.usual
     {layers: pair.routes() for layers, pair in pairs.items() if pair.decode}
 
 

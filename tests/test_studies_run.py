@@ -135,8 +135,10 @@ def test_every_figure_draws_itself_from_a_run():
         )
         with expect_fail(UsageError, "holds no complete run"):
             load_run(folder / "out")
-        run(folder / "suite", out=folder / "out", trial=trial, jobs=1)
-        found = panels(load_run(folder / "out"))
+        summary = run(folder / "suite", out=folder / "out", trial=trial, jobs=1)
+        tables = load_run(folder / "out")
+        assert len(tables["spans"]) == len(summary["spans"]), "lineages are judged beside matches"
+        found = panels(tables)
         assert [p.number for p in found] == list(FIGURES)
         assert "nan" not in " ".join(p.ours for p in found).lower(), [p.ours for p in found]
         page = write_paper(folder / "out", "toy", found).read_text()

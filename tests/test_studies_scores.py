@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from saematch.studies.scores import (
+    WAYS,
     TABLES,
+    span_table,
+    spanned,
     facts,
     load_experiment,
     load_run,
@@ -15,9 +18,36 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
+from saematch.judging.routes import Pair
+from saematch.judging.sums import key as sum_of
+from saematch.matching.match import Match
+from saematch.saes.toys import random_sae
+
+
+def test_ways_by_distance_are_pooled_and_paired():
+    a = random_sae(8, 12, seed=0)
+    identity = Match(torch.arange(12), 12, torch.zeros(12))
+    half = Match(torch.where(torch.arange(12) < 6, torch.arange(12), -1), 12, torch.zeros(12))
+    ways = {way: half for way in WAYS}
+    pairs = {at: Pair(a, a, dict(match=identity), decode=False, beside=ways) for at in ((3, 4), (4, 5), (3, 5))}
+    g = torch.Generator().manual_seed(0)
+    draw = lambda *more: 5 + torch.randint(0, 5, (10, 5, *more), generator=g)
+    found = {sum_of(k, *at): draw() for at in pairs for k in ("both", "here", "there")}
+    found |= {sum_of("products", *at): draw(3).double() for at in pairs}
+    table = span_table(found, pairs, [3, 4, 5])
+    assert len(table) == 2 * 3 * 4 and table.pairs.tolist() == [12] * 12 + [6] * 12
+    joint = lambda k: sum(int(found[sum_of(k, *at)][:, 1].sum()) for at in ((3, 4), (4, 5)))
+    assert abs(table.value[0] - joint("both") / joint("here")) < 1e-12
+    assert (table.joint_more[table.way == "joint"] == 0).all() and (table.low <= table.value).all()
+    assert (table.joint_low <= table.joint_more).all() and (table.joint_more <= table.joint_high).all()
+    assert spanned(table)[0].startswith("Of the tokens") and "2 layers apart: joint" in spanned(table)[0]
+    none = span_table(found, {at: Pair(a, a, dict(match=identity), decode=False) for at in pairs}, [3, 4, 5])
+    assert not len(none) and spanned(none) == []
+    table.head(4).round(3)
 
 
 def test_incomplete_folders_are_refused():

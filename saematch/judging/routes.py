@@ -114,9 +114,16 @@ class Pair:
     decode: bool = True  # False: only Matching Scores
     factors: dict = field(default_factory=dict)  # name -> multipliers of activations carry_factor does not know
     without_loss: tuple = ()  # routes not worth a forward pass
+    beside: dict = field(default_factory=dict)  # name -> Match: more, of which only activity is compared
+    usual: tuple = ()  # of A and of B [2, n]: mean activation, and a unit, of each latent; needed for correlations
 
     def __post_init__(self) -> None:
         self.__dict__.update(zip("ab", as_pair(self.a, self.b)))
+
+    @property
+    def compared(self) -> dict:  # name -> Match
+        "All matches whose latents are compared with their partners."
+        return {**self.matches, **self.beside}
 
     def routes(self) -> list[str]:
         "Names of all estimates of B's hidden state, in the order of `estimates`."

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['LINEAGES', 'FORMATS', 'OFTEN', 'lineages_kept', 'lineages_in', 'run_of', 'lineages_of', 'cards_of', 'cards_or_reason',
            'best_lineages', 'steps_of', 'name_of', 'strangers_have', 'lived', 'member_table', 'strongest', 'happened',
-           'traced', 'html_table', 'shown_lineage', 'lives_page', 'summarised', 'named_pairs']
+           'traced', 'html_table', 'shown_lineage', 'lives_page', 'summarised', 'named_pairs', 'lineage_matches',
+           'span_page']
 
 # %% ../../nbs/studies/16_lives.ipynb #lv160004
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from ..model.cards import Cards, cards_folder, layers_in
 from ..model.lm import cache_folder
 from ..model.show import Pair, cosine_fact, line
 from ..saes.suite import Suite, fingerprint, load_suite
+from .matches import Matches
+from .scores import WAYS
 
 # %% ../../nbs/studies/16_lives.ipynb #lv160007
 LINEAGES = "lineages.safetensors"  # in the folder of a run
@@ -299,3 +303,28 @@ def named_pairs(
         html = Pair(a, i, b, j, facts | cosine_fact(a, i, b, j))._repr_html_()
         out.append(dict(title=f"{title}: {a.layer}/{i} and {b.layer}/{j}", html=html))
     return out
+
+# %% ../../nbs/studies/16_lives.ipynb #lv16w002
+def lineage_matches(t: Lineages, matches: Matches, seed: int = 0) -> dict:  # (layer_a, layer_b) -> {way: Match}
+    "The partners that lineages give, and what chained and direct matches and chance give the same latents."
+    found = {}
+    for a, b in (*matches.adjacent, *matches.longer):
+        joint, g = t.match(a, b), torch.Generator().manual_seed(seed)
+        i = joint.matched.nonzero()[:, 0]
+        mixed = joint.index.index_put((i,), joint.index[i[torch.randperm(len(i), generator=g)]])
+        same = lambda m: replace(m, index=torch.where(joint.matched, m.index, -1), proof=None)
+        ways = joint, same(matches.walk(a, b)), same(matches.direct(a, b)), replace(joint, index=mixed)
+        found[a, b] = dict(zip(WAYS, ways, strict=True))
+    return found
+
+# %% ../../nbs/studies/16_lives.ipynb #lv16w005
+def span_page(spans: pd.DataFrame) -> str:  # HTML
+    "The table by distance for the report."
+    text = lambda low, value, high: f"{value:.3f} ({low:.3f} to {high:.3f})"
+    rows = []
+    for (metric, span), of in spans.groupby(["metric", "span"], sort=False):
+        row = dict(score=metric, layers=span, pairs=int(of.pairs.max()))
+        row |= {r.way: text(r.low, r.value, r.high) for r in of.itertuples()}
+        more = {r.way: text(r.joint_low, r.joint_more, r.joint_high) for r in of.itertuples()}
+        rows.append(row | {f"joint less {way}": more[way] for way in ("chained", "direct")})
+    return html_table(pd.DataFrame(rows))

@@ -9,7 +9,7 @@ __all__ = ['adjacent_pair', 'longer_pair', 'pairs_of', 'key_of', 'chunks', 'load
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..matching.match import Match, match
 from ..matching.names import group
 from ..model.lm import weights_sha256
 from ..saes.sae import SAE
-from .fitting import Fit, learned
+from .fitting import Fit, learned, usual
 from .matches import Matches
 from .options import Trial
 
@@ -64,6 +64,7 @@ def pairs_of(
     trial: Trial,
     options: Mapping,  # of the run
     progress: bool | None = False,
+    beside: Mapping | None = None,  # (layer_a, layer_b) -> {name: Match}: only their activity is compared
 ) -> dict:  # (layer_a, layer_b) -> Pair
     "All pairs of layers of a run: adjacent ones with everything, longer spans with Matching Scores."
     saes = {l: matches.suite[l].to(fitted.states[l].device) for l in matches.layers}
@@ -71,9 +72,16 @@ def pairs_of(
         (la, lb): adjacent_pair((la, lb), saes[la], saes[lb], matches.of(la, lb), fitted, trial, options)
         for la, lb in progress_bar(matches.adjacent, progress, desc="fitting")
     }
-    return pairs | {
+    pairs |= {
         (la, lb): longer_pair(saes[la], saes[lb], matches.direct(la, lb), matches.walk(la, lb))
         for la, lb in matches.longer
+    }
+    if not beside:
+        return pairs
+    known = {l: usual(saes[l], fitted.states[l]) for l in matches.layers}
+    return {
+        at: replace(pair, beside=dict(beside.get(at, {})), usual=tuple(known[l] for l in at))
+        for at, pair in pairs.items()
     }
 
 # %% ../../nbs/studies/07_passes.ipynb #653dc76b
@@ -92,8 +100,9 @@ def key_of(lm, pairs: Mapping, texts: Mapping, fitted: Fit, record: Mapping, tri
         ).encode()
     )
     for pair in pairs.values():
-        for m in pair.matches.values():
+        for m in pair.compared.values():
             h.update(m.index.numpy())
+        h.update(str([*pair.beside]).encode())
     for source, tokens in texts.items():
         h.update(source.encode()), h.update(tokens.ids.numpy()), h.update(tokens.lengths.numpy())
     h.update(weights_sha256(lm).encode())

@@ -20,12 +20,22 @@ from ..ground import UsageError, read_json, sweep, user_path, write_json
 from ..saes.gauge import judged_in
 from ..saes.suite import Suite, fingerprint, load_suite
 from .explorer import explore
-from .lives import LINEAGES, cards_or_reason, lineages_in, lived, lives_page, named_pairs, summarised
+from saematch.studies.lives import (
+    LINEAGES,
+    cards_or_reason,
+    lineage_matches,
+    lineages_in,
+    lived,
+    lives_page,
+    named_pairs,
+    span_page,
+    summarised,
+)
 from .matches import Matches, check_there, match_all
 from .options import Options, Trial
 from .plan import check_run, parse_layers
 from .report import findings, write_results
-from .scores import judged
+from .scores import judged, spanned
 from .tables import collect
 from .trial import experiment, judge_of
 
@@ -141,20 +151,20 @@ def followed(
     at: Path,  # where to write
     q: float,
     progress: bool | None = None,
-) -> tuple[dict, dict]:  # for the report, for summary.json
+) -> tuple:  # Lineages or None, what the report shows, what summary.json holds
     "Lineages of a run: found or read, with the cards of their members where there are some."
     suite, layers = matches.suite, matches.layers
     known = [record["weights_sha256"][str(l)] for l in layers]
     try:
         t = lineages_in(at / LINEAGES, suite, layers, q, progress, known)
     except (UsageError, ValueError) as e:
-        return dict(findings=[f"There are no lineages: {e}."]), {}
+        return None, dict(findings=[f"There are no lineages: {e}."]), {}
     cards, why = cards_or_reason(t)
     pairs = named_pairs(matches.direct(*layers[:2]), cards[layers[0]], cards[layers[1]]) if cards else []
     page = lives_page(t, cards, why, pairs) | dict(findings=lived(t), explorer="")
     if cards and int(t.lengths.max()) > 1:
         page["explorer"] = explore(t, at / EXPLORER, cards).name
-    return page, summarised(t, cards)
+    return t, page, summarised(t, cards)
 
 # %% ../../nbs/studies/25_run.ipynb #92b15b2aa
 def check_given(jobs: int | None, q: float) -> None:
@@ -203,11 +213,17 @@ def run(
     matches = match_all(suite, tasks, at, record["weights_sha256"], jobs, progress)
     tables = collect(matches)
     told = {k: tables[k].to_dict("records") for k in ("mse", "agreement", "growth", "chains")}
+    t = None
     if lineages:
-        tables["lives"], told["lineages"] = followed(matches, record, at, q, progress)
+        t, tables["lives"], told["lineages"] = followed(matches, record, at, q, progress)
     tables["findings"] = [*tables.get("lives", {}).get("findings", []), *findings(tables)]
     if trial is not None:
-        tables["evidence"] = experiment(at, matches, record, trial, lm, progress)
+        ways = None if t is None else lineage_matches(t, matches)
+        tables["evidence"] = experiment(at, matches, record, trial, lm, progress, ways)
+        if ways:
+            spans = tables["evidence"]["spans"]
+            tables["findings"] += spanned(spans)
+            tables["lives"]["spans"], told["spans"] = span_page(spans), spans.to_dict("records")
         tables["findings"] += judged(tables["evidence"])
     summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1), **told)
     finish(at, tables, summary, record)

@@ -25,7 +25,7 @@ from .fitting import fit
 from .matches import Matches
 from .options import Trial
 from .passes import key_of, pairs_of, pass_over
-from .scores import MORE, TABLES, facts, latent_table, scale_table, score_table
+from .scores import MORE, TABLES, facts, latent_table, scale_table, score_table, span_table
 from .tables import write_table
 
 # %% ../../nbs/studies/09_trial.ipynb #tr000002
@@ -136,7 +136,8 @@ def experiment(
     trial: Trial,
     lm,  # of judge_of
     progress: bool | None = None,
-) -> dict:  # scores, latents, scales, with features meanings: tables; facts: a dictionary
+    beside: Mapping | None = None,  # (layer_a, layer_b) -> {way: Match}, of `lineage_matches`
+) -> dict:  # scores, latents, scales, with features meanings, with lineages spans: tables; facts: a dictionary
     """Judge the matches of a run on a language model; tables are written into `out`/evidence.
 
     Raises UsageError or ValueError if model, SAEs and text do not fit.
@@ -144,7 +145,7 @@ def experiment(
     folder, layers = Path(out) / "evidence", matches.layers
     texts, other = corpora(trial, lm)
     fitted = fit(lm, other, layers, progress=progress)
-    pairs = pairs_of(matches, fitted, trial, record["options"], progress)
+    pairs = pairs_of(matches, fitted, trial, record["options"], progress, beside)
     made_from = dict(weights=record["weights_sha256"], options=record["options"])
     key = key_of(lm, pairs, texts | {"to fit on": other}, fitted, made_from, trial)
     sums = pass_over(lm, pairs, texts, fitted, trial, folder / "chunks", key, progress)
@@ -156,6 +157,8 @@ def experiment(
         latents=latent_table(total, pairs),
         scales=scale_table(total, matches.suite, layers),
     )
+    if beside:
+        tables["spans"] = span_table(total, pairs, layers)
     if trial.features:
         tables["meanings"] = meanings_of(matches, pairs, texts, fitted.limits, trial, lm, folder, key, progress)
     write_tables(folder, tables)
