@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from saematch.matching.joint import (
-    Similarities,
     Joint,
     lineage_gain,
     alone,
@@ -41,16 +40,6 @@ def best_of_all(rows, tau):
         return best
 
     return rest(0, [])
-
-
-def test_higher_thresholds_share_similarities():
-    rows, _ = noisy_layers(3, 20, 12, noise=0.6)
-    low, high = torch.full((3, 3), 0.2).double(), torch.full((3, 3), 0.5).double()
-    shared, fresh = Similarities(rows, low).above_all(high), Similarities(rows, high)
-    assert all(torch.equal(getattr(shared, k), getattr(fresh, k)) for k in ("p", "q", "gain", "thresholds"))
-    with expect_fail(ValueError, "are listed above 0.500, not above 0.200: list them anew"):
-        fresh.above_all(low)
-    len(fresh.p), "of", 3 * 20**2, "pairs are listed"
 
 
 def test_planted_lineages_are_found():
