@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
