@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from saematch.matching.match import match
 from saematch.model.activations import hidden_states, norm_limits
 from saematch.model.lm import load_lm, weights_sha256
 from saematch.model.text import Tokens, load_text
-from saematch.model.toys import random_lm
+from saematch.model.toys import random_lm, toy_lm
 from saematch.saes.files import save_sae
 from saematch.saes.toys import random_sae
 from saematch.studies import trial as E
@@ -190,7 +189,7 @@ def test_what_was_not_measured_is_named(lm, tokens):
 
 
 def test_a_model_of_nan_is_called_damaged(tokens):
-    lm = load_lm(random_lm(tempfile.mkdtemp()), "cpu", torch.float64)
+    lm = toy_lm()
     with torch.no_grad():
         lm.state_dict()["blocks.1.mlp.W_in"].fill_(math.nan)
     with pytest.raises(ValueError, match="hidden states of layer 2 are NaN"):
@@ -253,7 +252,7 @@ def test_a_language_model_with_numbers_that_are_none_is_refused(tmp_path, value)
 
 
 def test_the_digest_of_a_model_sees_an_order():
-    lm = load_lm(random_lm(tempfile.mkdtemp()), "cpu", torch.float64)
+    lm = toy_lm()
     before, W = weights_sha256(lm), lm.state_dict()["blocks.1.mlp.W_in"]
     with torch.no_grad():
         W.copy_(W.flip(0))

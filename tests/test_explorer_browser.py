@@ -4,18 +4,16 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from saematch.matching.lineage import Lineages
-from saematch.model.card import Card, Context, FiresOn
+from saematch.model.card import Context, FiresOn
 from saematch.studies.page import asset, atlas, compressed, write_page
 from saematch.studies.serve import explorer_server
+from saematch.studies.toys import one_lineage, running, some_lineages, toy_card
 
 EVIL = [
     "</script><script>document.title='evil'</script>",
@@ -24,41 +22,16 @@ EVIL = [
 ]
 
 
-def lineages(n=120, layers=(14, 15, 16, 17), seed=0):
-    rng = np.random.default_rng(seed)
-    members, links, before, made = [], [], [], 0
-    for layer in layers:
-        here = []
-        for latent in rng.permutation(n).tolist():
-            if before and rng.random() < 0.6:
-                k, a = before.pop()
-                links.append((k, *a, layer, latent, round(rng.uniform(0.4, 0.9), 3), round(rng.uniform(0, 0.05), 4)))
-            else:
-                k, made = made, made + 1
-            members.append((k, layer, latent, f"word{latent}, is", 0.01))
-            here.append((k, (layer, latent)))
-        before = here
-    names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "similarity", "q"]
-    members = pd.DataFrame(members, columns=["lineage", "layer", "latent", "label", "frequency"])
-    return members, pd.DataFrame(links, columns=names)
+def lineages(n=120, seed=0):
+    return some_lineages((14, 15, 16, 17), n, 0.6, seed)
 
 
-def few_lineages():
-    "Layers 4 and 5 with two latents each, and one lineage."
-    members = torch.tensor([[0, 1], [1, -1], [-1, 0]])
-    link = torch.tensor([[0.9, 0], [0, 0], [0, 0]], dtype=torch.float64)
-    return Lineages(members, (4, 5), (2, 2), torch.zeros(3).double(), link, link / 100, link[:, 0], dict(name="toy"))
-
-
-def toy_card(layer, latent):
+def evil_card(layer, latent):
+    "A card whose texts would like to be more than text."
     tokens = [" a", " b", EVIL[0], "\n", " c", EVIL[1], EVIL[2]]
-    return Card(
-        suite="toy", layer=layer, latent=latent, weights="0", label="", seen=100, active=3, mean=2.0, largest=4.0,
-        threshold=1.0, histogram=(np.arange(4.0), np.array([2, 1, 0])),
-        contexts=[Context(tokens, np.array([0, 4.0, 1.0, 0, 2.0, 3.0, 0]), 0, 1, 1)],
-        tokens=[FiresOn(EVIL[0], 2, 0.5, 0.1)], promoted=[(EVIL[1], 1.5)], suppressed=[(" no", -1.0)],
-        neighbours=[], dead=False,
-    )  # fmt: skip
+    texts = [Context(tokens, np.array([0, 4.0, 1.0, 0, 2.0, 3.0, 0]), 0, 1, 1)]
+    fires = [FiresOn(EVIL[0], 2, 0.5, 0.1)]
+    return toy_card(layer, latent, label="", contexts=texts, tokens=fires, promoted=[(EVIL[1], 1.5)], largest=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +55,7 @@ def toy(tmp_path_factory):
     events = pd.DataFrame(dict(event=["split"], layer=[14], latent=[7], others=[[(15, 1), (15, 2)]]))
     chance = lineages(seed=1)
     data = atlas(members, links, title="toy", rate=0.05, near=near, events=events, chance=(*chance, 2), alone={14: 60})
-    cards = {layer: [toy_card(layer, i) for i in range(120)] for layer in (14, 15)}
+    cards = {layer: [evil_card(layer, i) for i in range(120)] for layer in (14, 15)}
     return members, links, chance, write_page(data, tmp_path_factory.mktemp("page") / "toy.html", cards)
 
 
@@ -266,16 +239,11 @@ def test_a_damaged_page_says_so(browser, toy, tmp_path):
 
 
 def test_a_served_page_reads_cards_when_they_are_opened(browser):
-    t = few_lineages()
-    read = {4: {i: toy_card(4, i) for i in range(2)}}
-    server = explorer_server(t, read, 0)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    read = {4: {i: evil_card(4, i) for i in range(2)}}
     page, asked, trouble = browser.new_page(), [], []
     page.on("request", lambda r: asked.append(r.url))
     page.on("pageerror", lambda e: trouble.append(str(e)))
-    at = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with running(explorer_server(one_lineage(), read, 0)) as at:
         page.goto(at)
         page.wait_for_selector(".sx-card h3")
         assert EVIL[0] in page.inner_text(".sx-cards") and page.title() == "toy"
@@ -286,8 +254,6 @@ def test_a_served_page_reads_cards_when_they_are_opened(browser):
             f"{at}/cards/1/1.json",
         ]
         assert trouble == []
-    finally:
-        server.shutdown(), server.server_close(), thread.join()
     page.close()
 
 

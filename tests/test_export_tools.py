@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from saematch.matching.lineage import Lineages
-from saematch.model.card import Card, Context, FiresOn
+from saematch.model.card import Context
 from saematch.studies.export import export, feature_file, quick_list
 from saematch.studies.graph import cantor, from_cantor, lineage_graph, members_and_links, read_graph, write_graph
+from saematch.studies.toys import toy_card
 
 
 def random_lineages(n=30, layers=(2, 3, 5, 9), seed=0):
@@ -28,17 +29,13 @@ def random_lineages(n=30, layers=(2, 3, 5, 9), seed=0):
     return Lineages(members, layers, (n,) * len(layers), draw()[:, 0], draw(), draw(), draw()[:, 0], info)
 
 
-def toy_card(layer, latent, dead=False):
+def card_of(layer, latent, dead=False):
+    "A card with tokens that a file format may stumble over; a dead latent has no texts."
     tokens = [" a", "</script>", "\\xe2", "\n", '"']
-    texts = (
-        [] if dead else [Context(tokens, np.array([0, 4.0, 1.0, 0, 2.0]), 0, 1, 1, q) for q in ("top", "top", "q50")]
-    )
-    return Card(
-        suite="toy", layer=layer, latent=latent, weights="0", label="", seen=100, active=0 if dead else 3, mean=2.0,
-        largest=0.0 if dead else 4.0, threshold=1.0, histogram=(np.linspace(0, 4, 33), np.zeros(32, dtype=int)),
-        contexts=texts, tokens=[FiresOn(" a", 2, 0.5, 0.1)], promoted=[("</b>", 1.5)], suppressed=[(" no", -1.0)],
-        neighbours=[], dead=dead,
-    )  # fmt: skip
+    texts = [Context(tokens, np.array([0, 4.0, 1.0, 0, 2.0]), 0, 1, 1, q) for q in ("top", "top", "q50")]
+    known = dict(label="", histogram=(np.linspace(0, 4, 33), np.zeros(32, dtype=int)), promoted=[("</b>", 1.5)])
+    alive = dict(contexts=[], active=0, largest=0.0, dead=True) if dead else dict(contexts=texts, largest=4.0)
+    return toy_card(layer, latent, **known, **alive)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +58,7 @@ def test_a_graph_read_back_has_the_same_members_links_and_weights(tmp_path, seed
 def test_circuit_tracer_takes_graphs_and_features(circuit_tracer, tmp_path):
     graphs, features = circuit_tracer
     t = random_lineages()
-    cards = {layer: {i: toy_card(layer, i, dead=i == 3) for i in range(30)} for layer in t.layers}
+    cards = {layer: {i: card_of(layer, i, dead=i == 3) for i in range(30)} for layer in t.layers}
     export(t, "circuit-tracer", tmp_path, cards, top=12)
     graph = json.loads((tmp_path / "lineages.json").read_text())
     taken = graphs.Model.model_validate(graph).model_dump()
@@ -132,7 +129,7 @@ def test_neuronpedias_required_fields_are_there(tmp_path):
 
 def test_graphml_is_read_by_networkx(tmp_path):
     t = random_lineages(seed=4)
-    cards = {t.layers[0]: {i: toy_card(t.layers[0], i) for i in range(30)}}
+    cards = {t.layers[0]: {i: card_of(t.layers[0], i) for i in range(30)}}
     export(t, "graphml", tmp_path, cards)
     g, links = nx.read_graphml(tmp_path / "lineages.graphml"), t.links()
     assert g.number_of_edges() == len(links) and nx.is_directed_acyclic_graph(g)
@@ -145,6 +142,6 @@ def test_graphml_is_read_by_networkx(tmp_path):
 
 
 def test_a_feature_file_holds_the_card():
-    f = feature_file(toy_card(7, 11))
+    f = feature_file(card_of(7, 11))
     assert f["index"] == cantor(7, 11) and [len(q["examples"]) for q in f["examples_quantiles"]] == [2, 1]
     assert f["examples_quantiles"][0]["examples"][0]["tokens"][1] == "</script>"

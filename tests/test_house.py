@@ -224,7 +224,7 @@ def test_notebooks_are_kept_for_readers(nb):
             source(c) + json.dumps([o.get("text", o.get("data", {}).get("text/plain", "")) for o in c["outputs"]]),
         ), f"{nb.name} shows a path of a machine"
         if "#| export" in source(c):
-            assert len(source(c).splitlines()) <= 60, f"{nb.name}: a cell too long to teach\n{source(c)[:80]}"
+            assert len(source(c).splitlines()) <= 40, f"{nb.name}: a cell too long to teach\n{source(c)[:80]}"
     assert shown > 2 and nb.stat().st_size < 300_000 and len(content["cells"]) <= 100
 
 

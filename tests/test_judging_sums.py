@@ -16,7 +16,6 @@ from saematch.judging.sums import (
 )
 
 
-import tempfile
 from dataclasses import replace
 
 from fastcore.test import expect_fail
@@ -25,13 +24,12 @@ from torch.testing import assert_close
 from saematch.judging.routes import Active, Pair
 from saematch.matching.match import Match, match
 from saematch.model.activations import norm_limits
-from saematch.model.lm import load_lm
 from saematch.model.text import Tokens
-from saematch.model.toys import random_lm
+from saematch.model.toys import toy_lm
 from saematch.saes.toys import random_sae
 def toy():
     "A random language model of four layers, a matched pair of SAEs of its layers 0 and 2, and random documents."
-    lm = load_lm(random_lm(tempfile.mkdtemp()), "cpu", torch.float64)
+    lm = toy_lm()
     a, b = (replace(random_sae(16, 30, seed=l), info=dict(layer=l)) for l in (0, 2))
     ids = torch.randint(3, 60, (6, 16), generator=torch.Generator().manual_seed(1))
     tokens = Tokens(ids, torch.tensor([16, 16, 9, 16, 12, 16]), (0, 1, 2))

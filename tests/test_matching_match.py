@@ -6,6 +6,7 @@ import torch
 from saematch.matching.match import (
     Match,
     match,
+    compared,
 )
 
 

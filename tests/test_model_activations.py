@@ -19,7 +19,7 @@ from torch.testing import assert_close
 
 from saematch.model.lm import load_lm, quiet
 from saematch.model.text import Tokens, tokenize
-from saematch.model.toys import random_lm
+from saematch.model.toys import random_lm, toy_lm
 
 
 def test_states_are_those_of_hugging_face():
@@ -40,7 +40,7 @@ def test_states_are_those_of_hugging_face():
 
 
 def test_limits_are_multiples_of_the_median():
-    lm = load_lm(random_lm(tempfile.mkdtemp(), "gemma2"), "cpu", torch.float64)
+    lm = toy_lm("gemma2")
     tokens = tokenize(lm, ["w1 w2 w3 w4 w5 w6", "w9 w8 w7"])
     limits = norm_limits(lm, tokens, [1], times=2.0, batch=1)
     assert_close(limits[1], 2 * hidden_states(lm, tokens, [1])[1][tokens.counted].norm(dim=-1).median().item())
@@ -60,7 +60,7 @@ def test_ordinary_positions_are_text_of_ordinary_length():
 
 
 def test_ordinary_and_norm_limits_mean_the_same():
-    lm = load_lm(random_lm(tempfile.mkdtemp(), "gemma2"), "cpu", torch.float64)
+    lm = toy_lm("gemma2")
     tokens = tokenize(lm, ["w1 w2 w3 w4 w5 w6", "w9 w8 w7"])
     states, limit = hidden_states(lm, tokens, [1])[1], norm_limits(lm, tokens, [1], times=1.0)[1]
     assert torch.equal(ordinary(states, tokens, times=1.0), ordinary(states, tokens, limit))

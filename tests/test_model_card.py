@@ -14,7 +14,6 @@ from saematch.model.card import (
 )
 
 
-import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -22,14 +21,10 @@ import numpy as np
 from saematch.model.activations import hidden_states, site
 from saematch.model.lm import load_lm
 from saematch.model.text import tokenize
-from saematch.model.toys import random_lm
-from saematch.saes.toys import random_sae
+from saematch.model.toys import toy_lm, toy_sae, toy_texts
 
-LM = load_lm(random_lm(tempfile.mkdtemp(), initializer_range=0.5), "cpu", torch.float64)
-SAID = [" ".join(f"w{(7 * d + k * k) % 60}" for k in range(20 + d)) for d in range(12)]
-TOKENS = tokenize(LM, SAID)
-DENSE = random_sae(16, 24, seed=3)
-TOY = replace(DENSE, threshold=12 * DENSE.threshold)  # active on a few tokens, as SAEs are
+LM, TOY = toy_lm(initializer_range=0.5), toy_sae()
+TOKENS = tokenize(LM, toy_texts())
 STATES = hidden_states(LM, TOKENS, [2])[2]
 
 

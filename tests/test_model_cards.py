@@ -11,7 +11,6 @@ from saematch.model.cards import (
 
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +22,12 @@ from saematch.model.activations import hidden_states, norm_limits
 from saematch.model.card import card_by_hand
 from saematch.model.gather import within
 from saematch.model.label import label
-from saematch.model.lm import load_lm
 from saematch.model.text import tokenize
-from saematch.model.toys import random_lm
+from saematch.model.toys import toy_lm, toy_sae, toy_texts
 from saematch.saes.suite import Suite
-from saematch.saes.toys import random_sae
 
-LM = load_lm(random_lm(tempfile.mkdtemp(), initializer_range=0.5), "cpu", torch.float64)
-SAID = [" ".join(f"w{(7 * d + k * k) % 60}" for k in range(20 + d)) for d in range(12)]
-TOKENS = tokenize(LM, SAID)
-
-
-def toy(layer, seed=3):
-    "An SAE of 24 latents that are active on a few tokens."
-    dense = random_sae(16, 24, seed=seed)
-    return replace(dense, threshold=12 * dense.threshold, info=dict(layer=layer))
+LM = toy_lm(initializer_range=0.5)
+TOKENS = tokenize(LM, toy_texts())
 
 
 class Toys(dict):
@@ -46,7 +36,7 @@ class Toys(dict):
     name, layers = "toys", [1, 2]
 
 
-SUITE = Toys({1: toy(1), 2: toy(2, 4)})
+SUITE = Toys({1: toy_sae(1), 2: toy_sae(2, 4)})
 
 
 def test_files_say_what_the_definition_says():
@@ -102,7 +92,7 @@ def test_what_is_not_there_is_named():
     with expect_fail(UsageError, "there are cards of"):
         card(SUITE, 3, 0, folder)
     with expect_fail(UsageError, "made from other weights"):
-        card(Toys({2: toy(2, 9)}), 2, 0, folder)
+        card(Toys({2: toy_sae(2, 9)}), 2, 0, folder)
     for name in ("layer_2", "words", "texts"):
         whole = (path := folder / f"{name}.parquet").read_bytes()
         path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])

@@ -14,7 +14,6 @@ from saematch.model.gather import (
 
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +22,11 @@ from fastcore.test import expect_fail
 from saematch.ground import UsageError
 from saematch.model.activations import hidden_states
 from saematch.model.card import card_by_hand
-from saematch.model.lm import load_lm
 from saematch.model.text import tokenize
-from saematch.model.toys import random_lm
-from saematch.saes.toys import random_sae
+from saematch.model.toys import toy_lm, toy_sae, toy_texts
 
-LM = load_lm(random_lm(tempfile.mkdtemp(), initializer_range=0.5), "cpu", torch.float64)
-SAID = [" ".join(f"w{(7 * d + k * k) % 60}" for k in range(20 + d)) for d in range(12)]
-TOKENS = tokenize(LM, SAID)
-DENSE = random_sae(16, 24, seed=3)
-TOY = replace(DENSE, threshold=12 * DENSE.threshold, info=dict(layer=2))
+LM, TOY = toy_lm(initializer_range=0.5), toy_sae(2)
+TOKENS = tokenize(LM, toy_texts())
 
 
 def test_a_killed_pass_goes_on():

@@ -13,7 +13,6 @@ from saematch.model.tables import (
 
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +20,16 @@ import torch
 
 from saematch.model.activations import norm_limits
 from saematch.model.gather import gather
-from saematch.model.lm import load_lm
 from saematch.model.text import tokenize
-from saematch.model.toys import random_lm
-from saematch.saes.toys import random_sae
+from saematch.model.toys import toy_lm, toy_sae, toy_texts
 
-LM = load_lm(random_lm(tempfile.mkdtemp(), initializer_range=0.5), "cpu", torch.float64)
-SAID = [" ".join(f"w{(7 * d + k * k) % 60}" for k in range(20 + d)) for d in range(12)]
-TOKENS = tokenize(LM, SAID)
-
-
-def toy(layer, seed=3):
-    "An SAE of 24 latents that are active on a few tokens."
-    dense = random_sae(16, 24, seed=seed)
-    return replace(dense, threshold=12 * dense.threshold, info=dict(layer=layer))
+LM = toy_lm(initializer_range=0.5)
+TOKENS = tokenize(LM, toy_texts())
 
 
 def test_a_layer_as_a_table():
-    found = gather(LM, {2: toy(2)}, TOKENS, norm_limits(LM, TOKENS, [2]), shared=[1, 7], progress=False)
-    table = layer_table(LM, toy(2), found.layers[2])
+    found = gather(LM, {2: toy_sae(2)}, TOKENS, norm_limits(LM, TOKENS, [2]), shared=[1, 7], progress=False)
+    table = layer_table(LM, toy_sae(2), found.layers[2])
     assert table.schema == SCHEMA and table["latent"].to_pylist() == list(range(24))
     row = table.slice(5, 1).to_pylist()[0]
     assert sum(row["histogram"]) == row["active"] and row["largest"] <= row["end"]
@@ -56,8 +46,8 @@ def test_rounding_is_relative():
 
 def test_a_table_comes_back_with_its_header():
     path = Path(tempfile.mkdtemp()) / "layer.parquet"
-    found = gather(LM, {2: toy(2)}, TOKENS, norm_limits(LM, TOKENS, [2]), progress=False)
-    table = layer_table(LM, toy(2), found.layers[2])
+    found = gather(LM, {2: toy_sae(2)}, TOKENS, norm_limits(LM, TOKENS, [2]), progress=False)
+    table = layer_table(LM, toy_sae(2), found.layers[2])
     write_parquet(table, path, dict(layer=2))
     import pyarrow.parquet as pq
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
-from saematch.model.lm import load_lm
-from saematch.model.toys import random_lm
+from saematch.model.toys import toy_lm
 
 
 def test_text_comes_from_many_places():
@@ -39,7 +38,7 @@ def test_text_comes_from_many_places():
 
 
 def test_documents_become_rows():
-    lm = load_lm(random_lm(tempfile.mkdtemp()), "cpu", torch.float64)
+    lm = toy_lm()
     t = tokenize(lm, ["w1 w2 w3", "w4", "w5 w6 <pad> w7 w8"], length=5)
     assert t.ids.tolist() == [[0, 4, 5, 6, 0], [0, 8, 9, 1, 10]], "the second text is too short to predict anything"
     assert t.lengths.tolist() == [4, 5]

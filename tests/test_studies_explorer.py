@@ -106,20 +106,9 @@ def test_a_split_leads_to_both_children():
 
 
 def test_a_file_holds_the_cards_that_fit():
-    from saematch.model.card import Card, Context
+    from saematch.studies.toys import labelled_card
 
-
-    def toy_card(layer, latent):
-        "A card whose text says which latent it is of."
-        text = Context([f" token{latent}", f" layer{layer}"], np.array([1.0, 0.0]), 0, 0, 0)
-        return Card(
-            suite="toy", layer=layer, latent=latent, weights="0", label=f"word{latent}", seen=100, active=1, mean=1.0,
-            largest=1.0, threshold=0.1, histogram=(np.arange(3.0), np.array([1, 0])), contexts=[text], tokens=[],
-            promoted=[], suppressed=[], neighbours=[], dead=False,
-        )  # fmt: skip
-
-
-    cards = {layer: {i: toy_card(layer, i) for i in range(2)} for layer in (4, 5, 6)}
+    cards = {layer: {i: labelled_card(layer, i) for i in range(2)} for layer in (4, 5, 6)}
     members = with_labels(few_lineages().frame().query("length > 1"), cards)
     assert members.label.tolist()[:3] == ["word0", "word1", "word0"] and (members.frequency == 0.01).all()
     whole, none = that_fit(members, cards, 24.0)

@@ -18,37 +18,13 @@ import json
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
 from saematch.matching.lineage import Lineages
-from saematch.model.card import Card, Context, FiresOn
 from saematch.studies.graph import cantor, lineage_graph
-
-
-def few_lineages():
-    "Three layers of three latents: one lineage through all, one with a gap, one of two, one latent alone."
-    members = torch.tensor([[2, 0, 1], [0, -1, 2], [-1, 1, 0], [1, 2, -1]])
-    link = torch.tensor([[0.9, 0.8, 0], [0.55, 0, 0], [0, 0.7, 0], [0.31, 0, 0]], dtype=torch.float64)
-    p = torch.tensor([[1e-4, 2e-4, 1], [0.01, 1, 1], [1, 0.02, 1], [0.04, 1, 1]], dtype=torch.float64)
-    whole = torch.tensor([1e-4, 0.01, 0.02, 0.04], dtype=torch.float64)
-    info = dict(name="toy", objective=1.0, bound=1.0, thresholds={"1": 0.3}, fingerprints=["a", "b", "c"], options={})
-    return Lineages(members, (4, 5, 7), (3, 3, 3), torch.zeros(4).double(), link, p, whole, info)
-
-
-def toy_card(layer=4, latent=2):
-    "A card with every field filled."
-    context = Context([" it", " is", " raining"], np.array([0, 2.5, 0.5]), 3, 1, 1)
-    return Card(
-        suite="toy", layer=layer, latent=latent, weights="0", label="is, are", seen=100, active=4, mean=2.0,
-        largest=2.5, threshold=0.4, histogram=(np.linspace(0, 4, 5), np.array([1, 2, 1, 0])),
-        contexts=[context, Context([" are", " we"], np.array([1.0, 0]), 0, 0, 0, "q50")],
-        tokens=[FiresOn(" is", 3, 0.75, 0.5)], promoted=[(" not", 1.5)], suppressed=[(" no", -1.0)],
-        neighbours=[(1, 0.3)], dead=False, url="https://www.neuronpedia.org/toy/4-res/2",
-    )  # fmt: skip
+from saematch.studies.toys import few_lineages, toy_card
 
 
 def test_lists_hold_what_neuronpedia_takes():

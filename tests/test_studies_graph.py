@@ -20,21 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
-from saematch.matching.lineage import Lineages
-
-
-def few_lineages():
-    "Three layers of three latents: one lineage through all, one with a gap, one of two, one latent alone."
-    members = torch.tensor([[2, 0, 1], [0, -1, 2], [-1, 1, 0], [1, 2, -1]])
-    link = torch.tensor([[0.9, 0.8, 0], [0.55, 0, 0], [0, 0.7, 0], [0.31, 0, 0]], dtype=torch.float64)
-    p = torch.tensor([[1e-4, 2e-4, 1], [0.01, 1, 1], [1, 0.02, 1], [0.04, 1, 1]], dtype=torch.float64)
-    whole = torch.tensor([1e-4, 0.01, 0.02, 0.04], dtype=torch.float64)
-    info = dict(name="toy", objective=1.0, bound=1.0, thresholds={"1": 0.3}, fingerprints=["a", "b", "c"], options={})
-    return Lineages(members, (4, 5, 7), (3, 3, 3), torch.zeros(4).double(), link, p, whole, info)
+from saematch.studies.toys import few_lineages
 
 
 def test_numbers_of_latents_are_turned_back_without_error():

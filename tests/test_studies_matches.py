@@ -20,25 +20,15 @@ from fastcore.test import expect_fail
 from saematch.ground import UsageError
 from saematch.matching.compose import compose
 from saematch.matching.match import match
-from saematch.saes.files import save_sae
 from saematch.saes.suite import fingerprint, load_suite
-from saematch.saes.toys import planted, random_sae
 from saematch.studies.options import Options
 from saematch.studies.plan import plan
-def planted_suite(folder, layers=(3, 4, 5), d_model=24, d_sae=60):
-    "SAEs of known partners in a folder, one file a layer; returns the truths of the steps."
-    sae, truths = random_sae(d_model, d_sae), []
-    save_sae(sae, Path(folder) / f"layer_{layers[0]}.safetensors")
-    for i, layer in enumerate(layers[1:]):
-        sae, truth = planted(sae, decoder_noise=0.5, encoder_noise=0.5, replaced=0.1, seed=i)
-        save_sae(sae, Path(folder) / f"layer_{layer}.safetensors")
-        truths.append(truth)
-    return truths
+from saematch.studies.toys import planted_folder
 
 
 def test_every_spelling_finds_the_match_and_walks_compose():
     with tempfile.TemporaryDirectory() as folder:
-        planted_suite(folder)
+        planted_folder(folder)
         suite = load_suite(folder)
         steps = {(a, b): match(suite[a], suite[b]) for a, b in ((3, 4), (4, 5), (3, 5))}
         found = {pair: {"match": m} for pair, m in steps.items()}
@@ -62,7 +52,7 @@ def test_a_folder_that_is_removed_meanwhile_is_not_blamed_on_another_run():
     from saematch.matching.match import Match
 
     with tempfile.TemporaryDirectory() as folder:
-        planted_suite(Path(folder) / "suite")
+        planted_folder(Path(folder) / "suite")
         suite, out = load_suite(Path(folder) / "suite"), Path(folder) / "out"
         hashes = {str(l): fingerprint(suite[l]) for l in suite.layers}
         tasks, save = plan(suite.layers, Options()), Match.save
@@ -80,7 +70,7 @@ def test_a_folder_that_is_removed_meanwhile_is_not_blamed_on_another_run():
 
 def test_a_finished_run_is_read_again():
     with tempfile.TemporaryDirectory() as folder:
-        planted_suite(Path(folder) / "suite"), planted_suite(Path(folder) / "other", d_sae=50)
+        planted_folder(Path(folder) / "suite"), planted_folder(Path(folder) / "other", d_sae=50)
         suite, out = load_suite(Path(folder) / "suite"), Path(folder) / "out"
         hashes = {str(l): fingerprint(suite[l]) for l in suite.layers}
         first = match_all(suite, plan(suite.layers, Options()), out, hashes, progress=False)

@@ -18,31 +18,7 @@ import pandas as pd
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
-
-
-def some_lineages(layers=(14, 15, 16), n=4, seed=0):
-    "Lineages of a toy: most go on to the next layer, links get q-values; (members, links)."
-    rng = np.random.default_rng(seed)
-    members, links, made = [], [], 0
-    before = []
-    for layer in layers:
-        here = []
-        for latent in rng.permutation(n).tolist():
-            if before and rng.random() < 0.7:
-                lineage, a = before.pop()
-                links.append(
-                    (lineage, *a, layer, latent, round(rng.uniform(0.4, 0.9), 3), round(rng.uniform(0, 0.05), 4))
-                )
-            else:
-                lineage, made = made, made + 1
-            members.append((lineage, layer, latent, f"word {latent}", 0.01))
-            here.append((lineage, (layer, latent)))
-        before = here
-    names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "similarity", "q"]
-    return (
-        pd.DataFrame(members, columns=["lineage", "layer", "latent", "label", "frequency"]),
-        pd.DataFrame(links, columns=names),
-    )
+from saematch.studies.toys import some_lineages
 
 
 def test_members_stand_in_order_and_links_at_their_later_member():

@@ -21,21 +21,13 @@ from saematch.matching.lineage import Lineages
 from saematch.matching.match import Match
 from saematch.saes.files import save_sae
 from saematch.saes.suite import load_suite
-from saematch.saes.toys import planted, random_sae
-def planted_suite(folder, layers=(3, 4, 5), d_model=24, d_sae=60):
-    "SAEs of known partners in a folder, one file a layer; returns the truths of the steps."
-    sae, truths = random_sae(d_model, d_sae), []
-    save_sae(sae, Path(folder) / f"layer_{layers[0]}.safetensors")
-    for i, layer in enumerate(layers[1:]):
-        sae, truth = planted(sae, decoder_noise=0.5, encoder_noise=0.5, replaced=0.1, seed=i)
-        save_sae(sae, Path(folder) / f"layer_{layer}.safetensors")
-        truths.append(truth)
-    return truths
+from saematch.saes.toys import random_sae
+from saematch.studies.toys import planted_folder
 
 
 def test_a_run_finds_the_planted_partners():
     with tempfile.TemporaryDirectory() as folder:
-        truths = planted_suite(Path(folder) / "suite")
+        truths = planted_folder(Path(folder) / "suite")
         summary = run(Path(folder) / "suite", out=Path(folder) / "out")
         for (a, b), truth in zip(((3, 4), (4, 5)), truths):
             m = Match.load(Path(folder) / "out" / "matches" / f"{a}-{b}" / "direct.safetensors")
@@ -59,7 +51,7 @@ def test_a_run_finds_the_planted_partners():
 def test_a_killed_run_continues_to_the_same_numbers():
     with tempfile.TemporaryDirectory() as folder:
         suite, out = Path(folder) / "suite", Path(folder) / "out"
-        planted_suite(suite)
+        planted_folder(suite)
         first = run(suite, out=out)
         files = sorted((out / "matches").rglob("*.safetensors"))
         whole = {p: p.stat().st_mtime_ns for p in files[:15]}
@@ -80,7 +72,7 @@ def test_a_killed_run_continues_to_the_same_numbers():
 def test_a_folder_belongs_to_one_run():
     with tempfile.TemporaryDirectory() as folder:
         suite, out = Path(folder) / "suite", Path(folder) / "out"
-        planted_suite(suite)
+        planted_folder(suite)
         run(suite, layers="3-4", out=out)
         before = (out / "summary.json").read_text()
         with expect_fail(UsageError, "holds the results of another run (suite"):

@@ -53,7 +53,7 @@ def check_states(a: SAE, b: SAE, x: Tensor, y: Tensor, document: Tensor | None) 
         raise ValueError("a comparison needs at least two tokens")
     return torch.zeros(len(x), dtype=torch.long) if document is None else document.unique(return_inverse=True)[1]
 
-
+# %% ../../nbs/judging/17_compare.ipynb #cmp00008b
 BUILT_IN = dict(folded={}, greedy=dict(method="greedy"), identity=dict(method="identity"), random=dict(method="random"))
 
 
@@ -89,7 +89,7 @@ def compare(
     )
     return pd.DataFrame(rows).T.infer_objects().rename_axis("match")
 
-
+# %% ../../nbs/judging/17_compare.ipynb #cmp00008c
 def cosines(m: Match, a: SAE, b: SAE) -> float:
     "Mean cosine of the decoder rows of partners."
     at = m.matched

@@ -162,7 +162,7 @@ def splits(
     claimed = (table.gain > 0) & (table.q <= q)
     return table[claimed].sort_values("gain", ascending=False, kind="stable", ignore_index=True)
 
-
+# %% ../../nbs/judging/10_splits.ipynb #sp090015b
 def merges(
     a: SAE,
     b: SAE,

@@ -290,16 +290,6 @@ class Lengths:
         return min(len(self.x), len(self.y)) * gamma / 2 * sum(self.usual)
 
     @property
-    def extreme(self) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " m"]]:
-        "Which rows of X and of Y are too long for float32 to hold beside the others."
-        return self.x > EXTREME * self.upper[0], self.y > EXTREME * self.upper[1]
-
-    @property
-    def any_extreme(self) -> bool:
-        "Whether any row is."
-        return any(bool(side.any()) for side in self.extreme)
-
-    @property
     def whole(self) -> float:
         "The sum of squared lengths about the middle of Y."
         return float(self.x.sum() + self.y.sum()) + len(self.x) * self.apart
@@ -309,6 +299,18 @@ class Lengths:
         "The sum of squared lengths about the middle of Y, of rows as long as is usual."
         x, y = self.usual
         return len(self.x) * (x + self.apart) + len(self.y) * y
+
+# %% ../../nbs/lap/01_metric.ipynb #robust02b
+@patch(as_prop=True)
+def extreme(self: Lengths) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " m"]]:
+    "Which rows of X and of Y are too long for float32 to hold beside the others."
+    return self.x > EXTREME * self.upper[0], self.y > EXTREME * self.upper[1]
+
+
+@patch(as_prop=True)
+def any_extreme(self: Lengths) -> bool:
+    "Whether any row is."
+    return any(bool(side.any()) for side in self.extreme)
 
 # %% ../../nbs/lap/01_metric.ipynb #lengths01
 def lengths(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str | Metric) -> Lengths:

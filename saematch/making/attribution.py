@@ -98,7 +98,7 @@ class Effects:
     probability: Float[Tensor, " n"]  # of a next token; 0 for other nodes
     tokens: list[str]
 
-
+# %% ../../nbs/making/03_attribution.ipynb #at03000011b
 def direct_effects(
     lm: "HookedTransformer",
     saes: Mapping[int, SAE],
@@ -164,7 +164,7 @@ def influence(weight: Float[Tensor, "n n"], probability: Float[Tensor, " n"]) ->
         total += step
     return total, total[:, None] * share
 
-
+# %% ../../nbs/making/03_attribution.ipynb #at03000014b
 def kept(score: Float[Tensor, " n"], share: float) -> Tensor:  # [n], bool
     "The fewest entries that hold a share of the sum."
     order = score.argsort(descending=True)

@@ -117,7 +117,7 @@ def check_array(
         raise ValueError(f"{path} is damaged: its rows do not fit their checksum")
     return found
 
-
+# %% ../../nbs/making/01_states.ipynb #st100003b
 def open_states(folder: str | Path) -> States:
     """The hidden states that `cache_states` wrote to a folder, finished or not.
 

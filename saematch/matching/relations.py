@@ -89,14 +89,16 @@ class Pursuit:
         aim = ((seen * self.rows).sum(1) / scale).where(taken, 0)
         self.aim, self.index = torch.cat([self.aim, aim[:, None]], 1), torch.cat([self.index, atom[:, None]], 1)
 
-    def fit(self) -> None:
-        "The weights of least squares, and what they leave."
-        solved = torch.linalg.solve_ex(self.gram + self.tiny * torch.eye(self.gram.shape[1]).to(self.gram), self.aim)[0]
-        at = self.index.clamp(min=0)
-        self.weight = (solved / self.norm[at]).where(self.index >= 0, 0)
-        self.left = self.rows.clone()
-        for j, w in zip(at.T, self.weight.T):
-            self.left.addcmul_(self.atoms[j], w[:, None], value=-1)
+# %% ../../nbs/matching/06_relations.ipynb #rl060015b
+@patch
+def fit(self: Pursuit) -> None:
+    "The weights of least squares, and what they leave."
+    solved = torch.linalg.solve_ex(self.gram + self.tiny * torch.eye(self.gram.shape[1]).to(self.gram), self.aim)[0]
+    at = self.index.clamp(min=0)
+    self.weight = (solved / self.norm[at]).where(self.index >= 0, 0)
+    self.left = self.rows.clone()
+    for j, w in zip(at.T, self.weight.T):
+        self.left.addcmul_(self.atoms[j], w[:, None], value=-1)
 
 # %% ../../nbs/matching/06_relations.ipynb #rl060016
 def pursue(
@@ -253,7 +255,7 @@ def check_relations(a: SAE, b: SAE, k: int, length: str, reading: float) -> None
     if not 0 <= reading < float("inf"):
         raise ValueError(f"reading is the weight of B's encoder, a number from 0, not {reading!r}")
 
-
+# %% ../../nbs/matching/06_relations.ipynb #rl060026b
 def code(
     rows: Float[Tensor, "n d"],
     b: SAE,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Planted', 'PlantedSuite', 'random_sae', 'planted', 'turned', 'World', 'world_of', 'noise_like', 'drifted', 'placed',
-           'check_world', 'one_step', 'written', 'planted_suite']
+           'check_world', 'one_step', 'a_layer_on', 'written', 'with_truth', 'planted_suite']
 
 # %% ../../nbs/saes/02_toys.ipynb #527ee222
 from collections import namedtuple
@@ -181,7 +181,7 @@ def check_world(a: SAE, layers: int, width: int, death: float, gap: float, split
         if not 0 <= value < float("inf"):
             raise UsageError(f"{name} must be a number from 0, not {value!r}")
 
-
+# %% ../../nbs/saes/02_toys.ipynb #ps000004b
 def one_step(world: World, away: World, counts: tuple, pool: World, first: int, x: int, g: torch.Generator) -> tuple:
     """(the world at layer x before noise, those away, how many came from before, events); new lineages from `first` on.
 
@@ -207,11 +207,38 @@ def one_step(world: World, away: World, counts: tuple, pool: World, first: int, 
     leaving = leaving.having(place=torch.full_like(leaving.parts["place"], -1))
     return old + babies, leaving, len(old), events
 
+# %% ../../nbs/saes/02_toys.ipynb #ps000012a
+def a_layer_on(
+    world: World,
+    away: World,  # latents that have left for a layer
+    counts: tuple,  # deaths, gaps, splits, merges
+    pool: World,
+    first: int,  # the first latent of the pool that nobody is yet
+    x: int,  # the layer
+    noise: float,
+    jitter: float,
+    g: torch.Generator,
+) -> tuple[World, World, int, list]:  # the world at layer x, those away, the first free latent, events
+    "One step with its noise."
+    world, away, old, events = one_step(world, away, counts, pool, first, x, g)
+    first = int(max(world.parts["lineage"].max(), first - 1)) + 1
+    kept, new = world[torch.arange(old)], world[torch.arange(old, len(world))]
+    return drifted(kept, pool, noise, jitter, g) + new, drifted(away, pool, noise, jitter, g), first, events
+
 # %% ../../nbs/saes/02_toys.ipynb #ps000012
 def written(a: SAE, world: World, layer: int, seed: int) -> SAE:
     "The latents of a world as an SAE with the settings of `a`."
     parts = {k: world.parts[k].movedim(0, axis).to(getattr(a, k)).contiguous() for k, (axis, _) in LATENT.items()}
     return replace(a, **parts, info=dict(source=f"planted_suite(seed={seed})", layer=layer))
+
+
+def with_truth(suite: dict[int, SAE], members: list[tuple], events: list[tuple]) -> PlantedSuite:
+    "A suite with what became of its latents, as tables."
+    import pandas as pd
+
+    lineages = pd.DataFrame(members, columns=["lineage", "layer", "latent"])
+    told = pd.DataFrame(events, columns=["event", "layer", "lineage", "other"])
+    return PlantedSuite(suite, lineages.sort_values(["lineage", "layer"], ignore_index=True), told)
 
 # %% ../../nbs/saes/02_toys.ipynb #ps000005
 def planted_suite(
@@ -236,8 +263,6 @@ def planted_suite(
     the parent, with the lineage that it begins as `other`; a merge at the layer of the child, with the lineage that it
     ends as `other`. Raises UsageError for shares or sizes that cannot be.
     """
-    import pandas as pd
-
     n = a.d_sae // 2 if width is None else width
     check_world(a, layers, n, death, gap, split, merge, dict(noise=noise, growth=growth, jitter=jitter, shared=shared))
     g = torch.Generator().manual_seed(seed)
@@ -247,19 +272,11 @@ def planted_suite(
     for x in range(layers):
         if x:
             d, h, s, m = counts
-            h, by = h if x < layers - 1 else 0, noise * (1 + growth) ** (x - 1)
-            world, away, old, found = one_step(world, away, (d, h, s, m), pool, first, x, g)
-            events, first = events + found, int(max(world.parts["lineage"].max(), first - 1)) + 1
-            world = drifted(world[torch.arange(old)], pool, by, jitter, g) + world[torch.arange(old, n)]
-            away = drifted(away, pool, by, jitter, g)
+            now, by = (d, h if x < layers - 1 else 0, s, m), noise * (1 + growth) ** (x - 1)
+            world, away, first, found = a_layer_on(world, away, now, pool, first, x, by, jitter, g)
+            events += found
         world = placed(world, shared > 0, g)
         world = world[world.parts["place"].argsort()]
         suite[x] = written(a, world.turned(common, shared) if shared else world, x, seed)
         members += [(k, x, i) for i, k in enumerate(world.parts["lineage"].tolist())]
-    return PlantedSuite(
-        suite,
-        pd.DataFrame(members, columns=["lineage", "layer", "latent"]).sort_values(
-            ["lineage", "layer"], ignore_index=True
-        ),
-        pd.DataFrame(events, columns=["event", "layer", "lineage", "other"]),
-    )
+    return with_truth(suite, members, events)

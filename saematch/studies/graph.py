@@ -77,7 +77,7 @@ def node(layer: int, latent: int, column: int, label: str = "") -> dict:
         activation=None,
     )
 
-
+# %% ../../nbs/studies/18_graph.ipynb #gr19000010b
 def lineage_graph(
     t: Lineages,
     numbers: list[int] | None = None,  # which, in order; default: all, `best_first`

@@ -30,7 +30,7 @@ PUBLISHED = (  # judge scores of GPT-4o on the original suites: part of a suite'
     ("gemma-scope-2b", 12, 25, "Semantic OT", 1.83),
 )
 
-
+# %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0008b
 def judges(t: Mapping) -> list[str]:
     "Who has judged the features of a run."
     return [OFFLINE] * ("meanings" in t) + (list(t["answers"].judge.unique()) if "answers" in t else [])
@@ -75,7 +75,7 @@ def tell(found: pd.DataFrame, routes: tuple) -> str:
         "{} {:.2f} ({:.2f} to {:.2f})".format(shown(r), *table.loc[r, ["value", "low", "high"]]) for r in there
     )
 
-
+# %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0009b
 def draw_levels(ax: Any, found: pd.DataFrame, routes: tuple, by: str = "layer_b") -> None:
     "Mean levels over layers with their intervals, a line for each route."
     for route in routes:
@@ -224,7 +224,7 @@ def lasting(
     )
     return told, far.value < near.value and far.low > null and end.value < far.value
 
-
+# %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0021b
 def figure_8(t: Mapping, judge: str = OFFLINE) -> Panel:
     "The mean level from a layer to all later ones, directly and by composition."
     found, number = levels(t, judge), numbered("8", judge)

@@ -34,7 +34,7 @@ def option(
     "A field of a class below that is also an option of the command line. A callable default is called for each object."
     return Option("", None, default, help, choices, metavar, off)
 
-
+# %% ../../nbs/studies/02_options.ipynb #op000008b
 class Declared:
     "A class of options. It becomes a frozen dataclass when its first object is made."
 

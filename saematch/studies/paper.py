@@ -58,7 +58,7 @@ PATTERNS = {
     f"gemma-scope-2b-pt-{site}-canonical": "layer_{layer}/width_16k/canonical" for site in ("res", "mlp", "att")
 }  # the SAEs of the paper, of several widths
 
-
+# %% ../../nbs/studies/14_paper.ipynb #040c3d5bb
 def panels(
     tables: Mapping,  # of load_run
     numbers: tuple = tuple(FIGURES),
@@ -108,7 +108,7 @@ def pairs_to_ask(meanings: pd.DataFrame, features: int | None) -> pd.DataFrame:
     first = meanings.groupby(["layer_a", "layer_b", "route"]).latent_a.rank("dense")
     return meanings if features is None else meanings[first <= features]
 
-
+# %% ../../nbs/studies/14_paper.ipynb #pa000022bb
 def ask_judge(
     out: str | Path,  # a run's folder
     suite: Suite,
