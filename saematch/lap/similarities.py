@@ -57,19 +57,21 @@ class Similarities:
         gain = self.look_up(p, q) - self.thresholds[self.layer[p], self.layer[q]]
         self.p, self.q, self.gain = p[gain > 0], q[gain > 0], gain[gain > 0]
 
-    def above_all(self, thresholds: Float[Tensor, "L L"]) -> "Similarities":
-        "The same with higher thresholds; nothing is computed again. Raises ValueError for a lower one."
-        check_thresholds(thresholds, len(self.rows))
-        if (lower := thresholds < self.thresholds).any():
-            x, y = lower.nonzero()[0].tolist()
-            raise ValueError(
-                f"pairs of layers {x} and {y} are listed above {float(self.thresholds[x, y]):.3f}, "
-                f"not above {float(thresholds[x, y]):.3f}: list them anew"
-            )
-        other = copy.copy(self)
-        other.thresholds = thresholds.double()
-        other.list_gains(self.p, self.q)
-        return other
+# %% ../../nbs/lap/13_similarities.ipynb #sm130008b
+@patch
+def above_all(self: Similarities, thresholds: Float[Tensor, "L L"]) -> Similarities:
+    "The same with higher thresholds; nothing is computed again. Raises ValueError for a lower one."
+    check_thresholds(thresholds, len(self.rows))
+    if (lower := thresholds < self.thresholds).any():
+        x, y = lower.nonzero()[0].tolist()
+        raise ValueError(
+            f"pairs of layers {x} and {y} are listed above {float(self.thresholds[x, y]):.3f}, "
+            f"not above {float(thresholds[x, y]):.3f}: list them anew"
+        )
+    other = copy.copy(self)
+    other.thresholds = thresholds.double()
+    other.list_gains(self.p, self.q)
+    return other
 
 # %% ../../nbs/lap/13_similarities.ipynb #sm130010
 def check_layers(rows: Sequence[Table]) -> None:

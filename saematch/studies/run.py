@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPLORER', 'WRITTEN', 'FOLDERS', 'NEXT', 'DONE', 'provenance', 'of_this_run', 'claim', 'exchange', 'finish_exchange',
-           'followed', 'check_given', 'finish', 'run']
+           'followed', 'check_given', 'add_evidence', 'finish', 'run']
 
 # %% ../../nbs/studies/25_run.ipynb #0d4aef60
 import json
@@ -175,6 +175,17 @@ def check_given(jobs: int | None, q: float) -> None:
         raise UsageError(f"q is a false discovery rate, between 0 and 1, not {q}")
 
 
+def add_evidence(tables: dict, evidence: dict, along: bool) -> dict:  # what summary.json holds of it
+    "Add what a trial found to the tables of a run. `along`: partners in lineages were judged, too."
+    tables["evidence"], told = evidence, {}
+    if along:
+        spans = evidence["spans"]
+        tables["findings"] += spanned(spans)
+        tables["lives"]["spans"], told["spans"] = span_page(spans), spans.to_dict("records")
+    tables["findings"] += judged(evidence)
+    return told
+
+
 def finish(at: Path, tables: dict, summary: dict, record: dict) -> None:
     "Write the results of a run. Those it is to replace are replaced now. Raises OSError if its folder is gone."
     check_there(at, at / "run.json")
@@ -219,12 +230,7 @@ def run(
     tables["findings"] = [*tables.get("lives", {}).get("findings", []), *findings(tables)]
     if trial is not None:
         ways = None if t is None else lineage_matches(t, matches)
-        tables["evidence"] = experiment(at, matches, record, trial, lm, progress, ways)
-        if ways:
-            spans = tables["evidence"]["spans"]
-            tables["findings"] += spanned(spans)
-            tables["lives"]["spans"], told["spans"] = span_page(spans), spans.to_dict("records")
-        tables["findings"] += judged(tables["evidence"])
+        told |= add_evidence(tables, experiment(at, matches, record, trial, lm, progress, ways), bool(ways))
     summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1), **told)
     finish(at, tables, summary, record)
     return summary
