@@ -58,6 +58,26 @@ def test_a_notebook_that_fails_is_noticed(tmp_path, cell, code):
     assert code == 0 or "Error" in said.read_text() or "SystemExit" in said.read_text()
 
 
+@pytest.mark.parametrize(
+    "cells, left_out",
+    [
+        (["#| export\na = 1", "#| test t\nb = a", "c = 1"], [1]),
+        (["#| test t\nb = 1", "c = [b for _ in range(3)]"], []),  # what it leaves is read
+        (["#| test t\nb = 1", "b = 2", "b"], [0]),  # not what it left
+        (["#| test t\nb = 1", "#| test u\nc = b"], []),  # which fails as a test, and must not be hidden
+        (["a = 1", "#| test t\nassert a == 1"], []),  # another `a` than its test has
+        (["#| export\na = 1", "a = 2", "#| test t\na"], []),
+        (["for a in range(3): pass", "#| test t\nwith open(0) as a:\n    a"], [1]),
+        (["a = 1", "#| test t\n[a for a in range(3)]"], [1]),
+        (["#| test t\nb = 1", "b += 1"], []),
+        (["#| test t\nb = 1", "def f():\n    return b"], []),
+    ],
+)
+def test_a_test_cell_is_left_out_of_its_notebook_where_that_makes_no_difference(cells, left_out):
+    flags = [{line.split()[1] for line in c.splitlines() if line.startswith("#|")} for c in cells]
+    assert notebooks.tested_elsewhere(list(zip(flags, cells))) == left_out
+
+
 @pytest.mark.build
 def test_what_is_generated_is_what_the_notebooks_say(tmp_path):
     done = subprocess.run(
