@@ -1,72 +1,206 @@
-"""How the time of lineages grows with layers and width, and what that makes of a large suite.
+"""How the time and memory of lineages grow with layers and width, and what that makes of a whole model.
 
-    python benchmarks/lineages.py [--sizes 4x1024,4x2048,8x1024,8x2048] [--d-model 576] [--device cuda]
+    python benchmarks/lineages.py [--layers 4,8,16,26] [--width 2048] [--widths 2048,4096,8192,16384] [--d-model 576]
+    python benchmarks/lineages.py --full              # one pair of layers and one sweep at full size
+    python benchmarks/lineages.py --device cuda       # products on a GPU
 
-Planted suites of random directions, in which a tenth of the latents dies at each step. Prints a Markdown table of CPU
-seconds: the listing of similarities of the suite (products of all pairs of layers: layers^2 x width^2 x d_model), the
-search, and `lineages` with bound and all nulls. Then the large suite by that law, which is an extrapolation and not a
-measurement. With `--device cuda` the products are made there.
+Planted suites of random directions, in which a tenth of the latents dies at each step; each in a process of its own.
+Prints a Markdown table of CPU seconds (on a GPU: seconds) and peak memory: the listing of similarities (the products of
+all pairs of layers), the search with its bound, and `lineages` with all nulls. Then the fitted growth, and the whole
+model by the measured speed of its parts. What is extrapolated is called so.
 """
 
 import argparse
+import json
+import math
 import platform
 import resource
+import subprocess
+import sys
 import time
 from datetime import date
+from itertools import combinations
 
 import torch
 
 from saematch import lineages
-from saematch.judging.depth import directions
-from saematch.matching.joint import Similarities, joined
+from saematch.judging.depth import MOST, directions
+from saematch.lap.above import pairs_above
+from saematch.lap.similarities import Similarities, memory_needed
+from saematch.matching.joint import Joint, joined, upper_bound
 from saematch.saes.toys import planted_suite, random_sae
 
 LARGE = (26, 16_384, 2_304)
+TAU = 0.3
 
 
 def clock(work):
-    "(CPU seconds or, on a GPU, wall seconds; result)"
-    now = time.perf_counter if torch.cuda.is_available() else time.process_time
+    "(CPU seconds or, on a GPU, seconds; result)"
+    cuda = torch.cuda.is_available()
+    now = time.perf_counter if cuda else time.process_time
     start = now()
     result = work()
+    if cuda:
+        torch.cuda.synchronize()
     return now() - start, result
 
 
-def measure(layers, width, d_model, device):
-    "CPU seconds of listing, search, and everything."
-    pool = random_sae(d_model, 2 * width, seed=0, dtype=torch.float32)
+def peak() -> float:
+    "GiB of memory this process had at most."
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def flops(layers, width, d_model) -> float:
+    "Multiplications and additions of the products of all pairs of layers."
+    return layers * (layers - 1) * width**2 * d_model
+
+
+def measured(layers, width, d_model, device) -> dict:
+    "Listing, search with bound, and everything."
+    pool = random_sae(d_model, 4 * width, seed=0, dtype=torch.float32)
     suite = planted_suite(pool, layers=layers, width=width, noise=0.7, death=0.1, gap=0.02, seed=0).suite
     rows = [directions(s).to(device) for s in suite.values()]
-    tau = torch.full((layers, layers), 0.25, dtype=torch.float64)
+    tau, base = torch.full((layers, layers), TAU, dtype=torch.float64), peak()
     listing, sims = clock(lambda: Similarities(rows, tau))
-    search, _ = clock(lambda: joined(sims))
-    everything, _ = clock(lambda: lineages(suite))
-    return listing, search, everything
+    search, (_, s) = clock(lambda: joined(sims))
+    bound, most = clock(lambda: upper_bound(sims))
+    search_peak = peak()
+    everything, t = clock(lambda: lineages(suite))
+    return dict(
+        layers=layers,
+        width=width,
+        listing=listing,
+        search=search,
+        bound=bound,
+        everything=everything,
+        pairs=len(sims.p),
+        sweeps=len(s.history) - 1,
+        reached=s.objective / most,
+        before=base,
+        peak_search=search_peak,
+        peak=peak(),
+    )
+
+
+class Planted(Similarities):
+    "Similarities whose list is planted and not computed: what the search sees at full size."
+
+    def list_pairs(self, work, digests, tell):
+        g, (L, n) = torch.Generator().manual_seed(0), (len(self.rows), len(self.rows[0]))
+        name = torch.stack([torch.randperm(n, generator=g) for _ in range(L)])  # latent of each feature
+        alive = torch.rand(L, n, generator=g).cumsum(0) < torch.rand(n, generator=g) * L
+        keys = []
+        for x, y in combinations(range(L), 2):
+            k = (alive[x] & alive[y] & (torch.rand(n, generator=g) < 0.97 ** (y - x))).nonzero()[:, 0]
+            i, j = name[x][k], name[y][k]
+            relatives = torch.rand(len(k), generator=g) < 0.3  # a third has a second candidate
+            other = torch.randint(0, n, (int(relatives.sum()),), generator=g)
+            p, q = torch.cat([i, i[relatives]]) + self.first[x], torch.cat([j, other]) + self.first[y]
+            keys.append(p * self.count + q)
+        key = torch.cat(keys).unique()
+        return dict(key=key, value=TAU + 0.4 * torch.rand(len(key), generator=g, dtype=torch.float64))
+
+
+def one_pair(width, d_model, device) -> tuple:
+    "(seconds to list a pair of layers of full size, GFlop/s)"
+    g = torch.Generator().manual_seed(0)
+    X, Y = (torch.nn.functional.normalize(torch.randn(width, d_model, generator=g), dim=1).to(device) for _ in "XY")
+    seconds, _ = clock(lambda: pairs_above(X, Y, TAU))
+    return seconds, 2 * width**2 * d_model / seconds / 1e9
+
+
+def one_sweep(layers, width) -> dict:
+    "A sweep over the groups of layers at full size, on a planted list."
+    rows = [torch.nn.functional.normalize(torch.randn(width, 8), dim=1) for _ in range(layers)]
+    sims = Planted(rows, torch.full((layers, layers), TAU, dtype=torch.float64))
+    search = Joint(sims)
+    start, s = clock(lambda: search.init())
+    sweep, s = clock(lambda: search.step(s))
+    bound, most = clock(lambda: upper_bound(sims))
+    return dict(pairs=len(sims.p), chain=start, sweep=sweep, bound=bound, reached=s.objective / most, peak=peak())
+
+
+def in_process(*args) -> dict:
+    "What this script measures in a process of its own."
+    out = subprocess.run([sys.executable, __file__, *map(str, args)], capture_output=True, text=True)
+    if out.returncode:
+        raise SystemExit(out.stderr)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def growth(rows, by, what) -> float:
+    "The exponent with which `what` grows with `by`, by least squares."
+    x, y = (torch.tensor([math.log(r[k]) for r in rows], dtype=torch.float64) for k in (by, what))
+    x = x - x.mean()
+    return float((x * y).sum() / x.square().sum())
+
+
+def table(sizes, d_model, device):
+    "Rows of measurements, printed as they come."
+    names = ["layers", "width", "listing, s", "search, s", "bound, s", "with nulls, s", "pairs listed", "sweeps"]
+    print(f"| {' | '.join([*names, 'of the bound', 'peak, GiB'])} |\n|{'---|' * 10}")
+    rows = []
+    for layers, width in sizes:
+        r = in_process("--one", f"{layers}x{width}", "--d-model", d_model, "--device", device)
+        times = " | ".join(f"{r[k]:.2f}" for k in ("listing", "search", "bound", "everything"))
+        shown = f"{r['pairs']:,} | {r['sweeps']} | {r['reached']:.1%} | {r['peak']:.2f}"
+        print(f"| {layers} | {width:,} | {times} | {shown} |", flush=True)
+        rows.append(r)
+    return rows
+
+
+def full(device):
+    "Parts of full size, and the whole by their speed."
+    layers, width, d_model = LARGE
+    seconds, speed = one_pair(width, d_model, device)
+    pairs = layers * (layers - 1) // 2
+    print(f"one pair of layers, {width:,} x {width:,} x {d_model:,}: {seconds:.1f} s, {speed:.0f} GFlop/s")
+    s = in_process("--sweep")
+    print(
+        f"one sweep at {layers} x {width:,}: {s['sweep']:.0f} s on {s['pairs']:,} pairs ({s['peak']:.1f} GiB), ", end=""
+    )
+    print(f"start {s['chain']:.0f} s, bound {s['bound']:.0f} s, {s['reached']:.1%} of the bound after it")
+    worlds = 2 / max(1, -(-width // MOST)) ** 2 if width > MOST else 1  # rotation and signs, each
+    listing, nulls, sweeps = pairs * seconds, pairs * seconds * (2 * worlds + 2 / layers), 8
+    hours = lambda t: f"{t / 3600:.2f} h"
+    print(f"\n{layers} x {width:,} x {d_model:,}, extrapolated and not measured, seconds as above:")
+    print(f"listing {hours(listing)}, nulls {hours(nulls)}, {sweeps} sweeps with start and bound ", end="")
+    print(f"{hours(s['chain'] + sweeps * s['sweep'] + s['bound'])}.")
+    print(
+        f"Memory by `memory_needed`: {memory_needed([width] * layers, d_model) / 2**30:.1f} GiB with rows in memory, ",
+        end="",
+    )
+    print(f"{memory_needed([width] * layers, d_model, held=False) / 2**30:.1f} GiB with rows made from mapped weights.")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="4x1024,4x2048,8x1024,8x2048")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", default="4,8,16,26")
+    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--widths", default="2048,4096,8192,16384")
+    parser.add_argument("--few", type=int, default=3, help="layers at which width grows")
     parser.add_argument("--d-model", type=int, default=576)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--sweep", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.one:
+        return print(json.dumps(measured(*map(int, a.one.split("x")), a.d_model, a.device)))
+    if a.sweep:
+        return print(json.dumps(one_sweep(*LARGE[:2])))
     device = torch.cuda.get_device_name() if a.device == "cuda" else "cpu"
     print(f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), {device}, d_model {a.d_model}\n")
-    names = ["layers", "width", "listing, s", "search, s", "lineages with nulls, s", "of listing, GFlop/s"]
-    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
-    for size in a.sizes.split(","):
-        layers, width = map(int, size.split("x"))
-        listing, search, everything = measure(layers, width, a.d_model, a.device)
-        work = layers * (layers - 1) * width**2 * a.d_model  # 2 flops for each of half as many pairs
-        row = (f"{t:.2f}" for t in (listing, search, everything))
-        print(f"| {layers} | {width:,} | {' | '.join(row)} | {work / listing / 1e9:.1f} |", flush=True)
-    layers, width, d_model = LARGE
-    hours = layers * (layers - 1) * width**2 * d_model / (work / listing) / 3600
-    times = everything / listing
-    print(f"\n{layers} x {width:,} x {d_model:,}, extrapolated and not measured: listing {hours:.1f} h on one thread;")
-    print(f"with nulls and search as in the last row ({times:.1f} times the listing) {hours * times:.1f} h.")
-    print(f"Rows in float32: {layers * width * d_model * 4 / 2**30:.1f} GiB a world.")
-    print(f"Peak memory here: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB.")
+    if a.full:
+        return full(a.device)
+    numbers = lambda text: [int(k) for k in text.split(",")]
+    deep = table([(l, a.width) for l in numbers(a.layers)], a.d_model, a.device)
+    print()
+    wide = table([(a.few, w) for w in numbers(a.widths)], a.d_model, a.device)
+    print()
+    for what in ("listing", "search", "everything"):
+        x, y = growth(deep, "layers", what), growth(wide, "width", what)
+        print(f"{what}: layers^{x:.2f}, width^{y:.2f}")
 
 
 if __name__ == "__main__":

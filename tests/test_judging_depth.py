@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from saematch.judging.depth import (
+    MOST,
     ROUNDING,
+    null_worlds,
+    listed,
     lowest_threshold,
     lineages,
 )
@@ -95,3 +98,69 @@ def test_bad_suites_are_refused():
         lineages({3: a, 4: b}, nulls=("noise",))
     with expect_fail(ValueError, "a bias has none"):
         lineages({3: a, 4: b}, weights="all")
+
+
+def test_lineages_of_a_large_suite_survive_a_kill():
+    import tempfile
+    import warnings
+    from pathlib import Path
+    from unittest import mock
+
+    import saematch.lap.above as lists
+    from saematch.lap.similarities import Similarities
+
+    saes = {l: s.to(torch.bfloat16) for l, s in planted_layers(d_sae=240, noise=0.4)[0].items()}
+    made, counted = lists.pairs_above, []
+
+
+    def killed(*a, **k):
+        counted.append(1)
+        if len(counted) == 4:
+            raise KeyboardInterrupt
+        return made(*a, **k)
+
+
+    def small_pieces(**also):
+        "Lineages where more than 100 latents of a layer are too many for one world."
+        how = {k: also.pop(k) for k in ("work",) if k in also}
+        with mock.patch.dict(lineages.__globals__, MOST=100, **also):
+            return lineages(saes, **how)
+
+
+    same = lambda a, b: torch.equal(a.members, b.members) and torch.equal(a.q.nan_to_num(2), b.q.nan_to_num(2))
+    held = small_pieces()
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(lists, "pairs_above", killed):
+        with mock.patch.object(Similarities, "small", 0), expect_fail(KeyboardInterrupt, ""):
+            small_pieces(work=folder)
+        assert len(list(Path(folder).iterdir())) == 3
+        assert same(held, small_pieces(work=folder))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert same(held, small_pieces(machine_memory=lambda: 8)), "rows made when they are needed"
+    assert any("lineages will need about" in str(w.message) for w in said)
+    held
+
+
+def test_pieces_of_strangers_stand_for_all_of_them():
+    from unittest import mock
+
+    from saematch.lap.similarities import Similarities
+
+    strangers = {l: random_sae(24, 400, seed=l) for l in range(3)}
+    tau = torch.full((3, 3), 0.66, dtype=torch.float64)
+
+
+    def pairs(worlds):
+        "Pairs above the threshold in null worlds, each times what it stands for."
+        listed = [Similarities(w.rows, tau) for w in worlds]
+        return sum(len(s.p) * w.pieces**2 / len(worlds) for s, w in zip(listed, worlds))
+
+
+    def in_pieces():
+        with mock.patch.dict(null_worlds.__globals__, MOST=100):
+            return pairs(null_worlds(strangers, "rotation", cuts=4))
+
+
+    part, whole = in_pieces(), pairs(null_worlds(strangers, "rotation"))
+    assert abs(part / whole - 1) < 0.25
+    whole, part

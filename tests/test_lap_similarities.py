@@ -93,6 +93,15 @@ def test_a_killed_pass_goes_on_where_it_was():
 
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(room, "pairs_above", killed):
+        Similarities(rows[:2], tau[:2, :2], work=folder)  # few products: one file
+        Similarities(rows[:2], tau[:2, :2], work=folder)
+        assert len(counted) == len(list(Path(folder).iterdir())) == 1
+        counted.clear()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(room, "pairs_above", killed),
+        mock.patch.object(Similarities, "small", 0),
+    ):
         with expect_fail(KeyboardInterrupt, ""):
             Similarities(rows, tau, work=folder)
         assert len(list(Path(folder).iterdir())) == 3

@@ -42,6 +42,36 @@ def best_of_all(rows, tau):
     return rest(0, [])
 
 
+def test_a_killed_search_ends_as_if_it_had_not_been():
+    import tempfile
+    from pathlib import Path
+    from unittest import mock
+
+    rows, _ = noisy_layers(7, 40, 12, noise=0.7)
+    whole, _, s = join_layers(rows, 0.4)
+    step, counted = Joint.step, []
+
+
+    def killed(self, state):
+        counted.append(1)
+        if len(counted) == 2:
+            raise KeyboardInterrupt
+        return step(self, state)
+
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Joint, "step", killed):
+        with expect_fail(KeyboardInterrupt, ""):
+            join_layers(rows, 0.4, work=folder)
+        files = {p.name for p in Path(folder).iterdir()}
+        again, _, s2 = join_layers(rows, 0.4, work=folder)
+        assert files < {p.name for p in Path(folder).iterdir()}
+        made = len(counted)
+        third, _, s3 = join_layers(rows, 0.4, work=folder)
+    assert len(counted) == made == len(s.history), "each sweep is made once, and the one that was killed again"
+    assert torch.equal(again, whole) and torch.equal(third, whole) and s2.history == s3.history == s.history
+    f"{len(s.history) - 1} sweeps, {made} begun"
+
+
 def test_planted_lineages_are_found():
     rows, order = noisy_layers(5, 30, 40, noise=0.4)
     members, sims, s = join_layers(rows, 0.5)

@@ -39,14 +39,15 @@ def second_gain(
 def directions(
     sae: SAE,
     weights: str | dict = "decoder",  # or "encoder", or {"encoder": weight, "decoder": weight}
-) -> Float[Tensor, "d_sae D"]:
+    at: slice | Int64[Tensor, " k"] = slice(None),  # which latents
+) -> Float[Tensor, "k D"]:
     "A row of length 1 for each latent; products are weighted means of cosines. Raises ValueError for the bias."
     chosen = block_weights(weights)
     if "bias" in chosen:
         raise ValueError("lineages compare directions, and a bias has none: weights are 'decoder', 'encoder' or both")
     total = sum(chosen.values())
     rows, single = dict(encoder=sae.W_enc.T, decoder=sae.W_dec), torch.promote_types(sae.dtype, torch.float32)
-    parts = [normalize(rows[k].detach().to(single), dim=1) * (w / total) ** 0.5 for k, w in chosen.items()]
+    parts = [normalize(rows[k].detach()[at].to(single), dim=1) * (w / total) ** 0.5 for k, w in chosen.items()]
     return torch.cat(parts, dim=1).cpu()
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..ground import UsageError, check_finite
-from .above import Table, digest_of, pairs_kept
+from .above import Table, digest_of, once, pairs_kept
 from .metric import gathered_costs, slices
 
 # %% ../../nbs/lap/13_similarities.ipynb #sm130008
@@ -27,12 +27,14 @@ class Similarities:
     Raises UsageError for fewer than one layer or rows of different widths, ValueError for NaN.
     """
 
+    small = 2**30  # products up to which all lists are kept as one part of the work
+
     def __init__(
         self,
         rows: Sequence[Table],  # of each layer, [n, d]
         thresholds: Float[Tensor, "L L"],
         *,
-        work: str | Path | None = None,  # folder in which the list of each pair of layers is kept
+        work: str | Path | None = None,  # folder in which lists are kept
         tell: Callable[[int], None] = lambda products: None,  # told after each pair of layers
     ):
         check_layers(rows)
@@ -41,21 +43,41 @@ class Similarities:
         sizes = torch.tensor([len(r) for r in rows])
         self.first, self.count = sizes.cumsum(0) - sizes, int(sizes.sum())
         self.layer = torch.repeat_interleave(torch.arange(len(rows)), sizes)
+        many = sum(len(x) * len(y) for x, y in combinations(rows, 2))
         digests = [digest_of(r) if work is not None else "" for r in rows]
-        found = [(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64))]
-        for x, y in combinations(range(len(rows)), 2):
-            i, j, value = pairs_kept(work, rows[x], rows[y], float(thresholds[x, y]), (digests[x], digests[y]))
-            found.append(((i + self.first[x]) * self.count + j + self.first[y], value))
-            tell(len(rows[x]) * len(rows[y]))
-        key, value = (torch.cat(t) for t in zip(*found))
-        self.key, order = key.sort()
-        self.value = value[order]
+        whole = ("tables/1", *digests, *thresholds.flatten().tolist())
+        small, each = (work, None) if many <= self.small else (None, work)
+        t = once(small, "tables", whole, lambda: self.list_pairs(each, digests, tell if many > self.small else None))
+        self.key, self.value = t["key"], t["value"]
+        tell(many if many <= self.small else 0)
         self.list_gains(*self.ends(self.key))
 
-    def list_gains(self, p: Int64[Tensor, " k"], q: Int64[Tensor, " k"]) -> None:
-        "Of pairs of latents, keep those above the threshold of their layers."
-        gain = self.look_up(p, q) - self.thresholds[self.layer[p], self.layer[q]]
-        self.p, self.q, self.gain = p[gain > 0], q[gain > 0], gain[gain > 0]
+# %% ../../nbs/lap/13_similarities.ipynb #sm13pt02
+@patch
+def list_pairs(
+    self: Similarities,
+    work: str | Path | None,
+    digests: Sequence[str],  # of the tables
+    tell: Callable[[int], None] | None,
+) -> dict[str, Tensor]:  # key [k], sorted, and value [k]
+    "All pairs of rows of different tables above the threshold of those."
+    found = [(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64))]
+    for x, y in combinations(range(len(self.rows)), 2):
+        X, Y, of = self.rows[x], self.rows[y], (digests[x], digests[y])
+        i, j, value = pairs_kept(work, X, Y, float(self.thresholds[x, y]), of)
+        found.append(((i + self.first[x]) * self.count + j + self.first[y], value))
+        if tell:
+            tell(len(X) * len(Y))
+    key, value = (torch.cat(t) for t in zip(*found))
+    key, order = key.sort()
+    return dict(key=key, value=value[order])
+
+
+@patch
+def list_gains(self: Similarities, p: Int64[Tensor, " k"], q: Int64[Tensor, " k"]) -> None:
+    "Of pairs of latents, keep those above the threshold of their layers."
+    gain = self.look_up(p, q) - self.thresholds[self.layer[p], self.layer[q]]
+    self.p, self.q, self.gain = p[gain > 0], q[gain > 0], gain[gain > 0]
 
 # %% ../../nbs/lap/13_similarities.ipynb #sm130008b
 @patch

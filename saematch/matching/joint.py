@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['cross_gain', 'best_pairs', 'regroup', 'Joined', 'Joint', 'lineage_gain', 'alone', 'direct_pairs', 'chained',
-           'upper_bound', 'join_layers', 'joined', 'following', 'member_table', 'link_table']
+           'upper_bound', 'join_layers', 'joined', 'kept_step', 'following', 'member_table', 'link_table']
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070003
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +17,10 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from ..ground import checksum, tensor_parts
+from ..lap.above import Table, once
 from ..lap.edges import solve_sparse
-from ..lap.similarities import Similarities, Table
+from ..lap.similarities import Similarities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,6 +186,7 @@ def join_layers(
     *,
     start: str | Int64[Tensor, "K L"] = "chain",  # or "alone", or members
     sweeps: int = 50,  # at most
+    work: str | Path | None = None,  # folder in which lists and sweeps are kept, for a call that is killed
 ) -> tuple[Int64[Tensor, "K L"], Similarities, Joined]:  # lineages by numbers of latents, similarities, last state
     """The lineages of several layers, by `Joint` until a sweep gains nothing.
 
@@ -191,11 +195,11 @@ def join_layers(
     """
     if not isinstance(thresholds, Tensor):
         thresholds = torch.full((len(rows), len(rows)), float(thresholds), dtype=torch.float64)
-    sims = Similarities(rows, thresholds)
+    sims = Similarities(rows, thresholds, work=work)
     members, s = joined(sims, start, sweeps)
     return members, sims, s
 
-
+# %% ../../nbs/matching/07_joint.ipynb #jt07wk02
 def joined(
     sims: Similarities,
     start: str | Int64[Tensor, "K L"] = "chain",
@@ -205,8 +209,26 @@ def joined(
     search = Joint(sims)
     s = search.init(start)
     while not s.done and len(s.history) <= sweeps:
-        s = search.step(s)
+        s = kept_step(search, s)
     return search.result(s), s
+
+
+def kept_step(search: Joint, s: Joined) -> Joined:
+    "The next sweep: from the folder in which the similarities keep their work, if it was made before."
+    sims = search.sims
+
+    def make() -> dict[str, Tensor]:
+        new = search.step(s)
+        ends = dict(objective=torch.tensor(new.objective, dtype=torch.float64), done=torch.tensor(new.done))
+        return dict(members=new.members, **ends)
+
+    if sims.work is None:
+        return search.step(s)
+    problem = dict(p=sims.p, q=sims.q, gain=sims.gain, thresholds=sims.thresholds, members=s.members)
+    t = once(sims.work, "sweep", ("sweep/1", repr(search.tol), checksum(tensor_parts(problem, {}))), make)
+    objective = float(t["objective"])
+    history = (*s.history, objective)
+    return replace(s, members=t["members"], objective=objective, history=history, done=bool(t["done"]))
 
 # %% ../../nbs/matching/07_joint.ipynb #jt07tb02
 def following(members: Int64[Tensor, "K L"]) -> Int64[Tensor, "K L"]:
