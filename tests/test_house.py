@@ -18,7 +18,7 @@ import yaml
 import saematch
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = ("", "lap", "saes", "matching", "model", "judging", "studies", "making")  # from the ground up
+FLOORS = ("", "lap", "saes", "matching", "model", "judging", "studies", "making", "course")  # from the ground up
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 MODULES = [nb for floor in FLOORS for nb in sorted((ROOT / "nbs" / floor).glob("[0-9]*.ipynb"))]
 
@@ -191,7 +191,9 @@ def test_the_solver_stands_alone():
 
 
 def test_every_notebook_has_a_number_of_its_own():
-    numbers = [(nb.parent.name, nb.name[:2]) for nb in NOTEBOOKS if nb.name != "index.ipynb"]
+    numbers = [(nb.parent.name, nb.name[:2]) for nb in NOTEBOOKS if nb.name[0].isdigit()]
+    unnumbered = [nb.name for nb in NOTEBOOKS if not nb.name[0].isdigit() and nb.parent.name != "course"]
+    assert set(unnumbered) <= {"index.ipynb", "glossary.ipynb"}, "units of the course have names, all else has numbers"
     assert not (twice := [n for n, times in Counter(numbers).items() if times > 1]), f"{twice}: two notebooks each"
 
 

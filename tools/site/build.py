@@ -106,9 +106,10 @@ def tree(caption: str, entries: list[str]) -> str:
 def contents() -> str:
     "The table of contents, by floors."
     floors = {}
-    for path in notebooks():
+    rooms_last = lambda p: (p.parts[:-1], p.parts[1] == "course" and p.name[0].isdigit(), p.name)
+    for path in sorted(notebooks(), key=rooms_last):  # units of the course before the rooms that check them
         if path.name != "index.ipynb":
-            floor = path.parts[1] if len(path.parts) > 2 else "ground"
+            floor = path.parts[1] if len(path.parts) > 2 else "tutorials" if path.stem == "glossary" else "ground"
             floors.setdefault(floor, []).append("/" + path.with_suffix("").as_posix())
     out = [tree(FLOORS[floor], floors[floor]) for floor in FLOORS if floor in floors]
     out.append(tree("Reference", ["/api/index"]))
