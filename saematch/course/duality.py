@@ -31,7 +31,7 @@ def squared(
     "Squared distances of all pairs of rows."
     return (X[:, None] - Y).square().sum(-1)
 
-
+# %% ../../nbs/course/03_duality.ipynb #177016a5
 costs = Exercise(
     "costs",
     right=squared,
@@ -67,7 +67,7 @@ def lowest(
     "What no pairing costs less than."
     return (C - v).min(1).values.sum() + v.sum()
 
-
+# %% ../../nbs/course/03_duality.ipynb #7bf640a6
 bound = Exercise(
     "bound",
     right=lowest,
@@ -102,7 +102,7 @@ bound = Exercise(
     passed="Right. Any prices give a bound; good prices give a high one.",
 )
 
-
+# %% ../../nbs/course/03_duality.ipynb #aa9440f7
 def paid(
     C: Tensor,
     index: Tensor,
@@ -221,7 +221,7 @@ def accept_auction(
             f"the pairing costs {cost:.4g}, the cheapest {least:.4g}: more than n eps = {len(C) * eps:.3g} apart"
         )
 
-
+# %% ../../nbs/course/03_duality.ipynb #c5401ad2
 auction = Exercise(
     "auction",
     right=bids,

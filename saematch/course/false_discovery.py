@@ -38,7 +38,7 @@ def shares(
     "Share of null scores at least as large, without the 1."
     return (z >= s[:, None]).double().mean(1)
 
-
+# %% ../../nbs/course/04_false_discovery.ipynb #b821850d
 p_values = Exercise(
     "p_values",
     right=p_of,
@@ -87,7 +87,7 @@ def some_p() -> list[tuple]:
     )
     return [(dip, 0.07), (many, 0.1), (0.2 + 0.8 * torch.rand(20, dtype=torch.float64, generator=g), 0.05)]
 
-
+# %% ../../nbs/course/04_false_discovery.ipynb #b6d16c22
 called_real = Exercise(
     "called_real",
     right=stepped,
@@ -124,12 +124,12 @@ def share_of_wrong(
     claims = index >= 0
     return ((index != truth) & claims).sum().double() / max(1, int(claims.sum()))
 
-
+# %% ../../nbs/course/04_false_discovery.ipynb #95f75168
 wrong_share = Exercise(
     "wrong_share",
     right=lambda index, truth: float(share_of_wrong(index, truth)),
     cases=lambda: [
-        (torch.tensor([2, -1, 0, 4, 3, -1]), torch.tensor([2, -1, 1, 4, -1, 5])),
+        (torch.tensor([2, -1, 0, 4, 3, -1]), torch.tensor([2, -1, 0, 4, -1, 5])),
         (torch.full((4,), -1), torch.tensor([1, 0, 3, 2])),
     ],
     mistakes=(
