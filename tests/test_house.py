@@ -247,7 +247,7 @@ def test_notebooks_are_kept_for_readers(nb):
         ), f"{nb.name} shows a path of a machine"
         if "#| export" in source(c):
             assert len(source(c).splitlines()) <= 40, f"{nb.name}: a cell too long to teach\n{source(c)[:80]}"
-    assert shown > 2 and nb.stat().st_size < 300_000 and len(content["cells"]) <= 100
+    assert shown > 2 and nb.stat().st_size < 300_000 and len(content["cells"]) <= 60
 
 
 @pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").with_suffix("").as_posix())
