@@ -10,11 +10,20 @@ from saematch.judging.meaning import (
     correlation,
     same_meaning,
     meanings,
+    quoted,
 )
 
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import torch
 from fastcore.test import expect_fail
+
+from saematch.ground import write_parquet
+from saematch.model.text import Tokens
 
 
 def test_placements_are_those_of_the_definition():
@@ -90,3 +99,17 @@ def test_a_table_of_verdicts():
     assert table.level.tolist() == [3, 1] and table.score[1] == same_meaning(f[0], f[1], token, document).score
     assert len(meanings(f, f, [], token, document)) == 0
     table.round(2)
+
+
+def test_a_document_behind_the_cards_is_found():
+    ids = torch.randint(0, 900, (6, 40), generator=torch.Generator().manual_seed(0))
+    tokens = Tokens(ids, torch.tensor([40, 40, 40, 40, 10, 40]))
+    ids[5, 20:36] = ids[0, 3:19]  # sixteen tokens in a row, elsewhere in the document
+    ids[3, 20:35] = ids[0, 3:18]  # fifteen
+    with tempfile.TemporaryDirectory() as folder:
+        assert not quoted(tokens, folder).any()
+        behind = pa.array([ids[0].tolist(), ids[2, :30].tolist(), ids[4, :10].tolist()], pa.list_(pa.int32()))
+        write_parquet(pa.table(dict(ids=behind)), Path(folder) / "texts.parquet")
+        found = quoted(tokens, folder)
+    assert found.tolist() == [True, False, True, False, True, True]
+    found

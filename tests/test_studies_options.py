@@ -72,5 +72,5 @@ def test_a_trial_takes_one_text_or_several():
 
     from saematch.model.text import TEXTS
 
-    assert Trial().text == TEXTS and Trial(text="prose").text == ("prose",)
+    assert Trial().text == TEXTS and Trial(text="prose", feature_text="x").feature_text == ("x",)
     assert Trial(text=(Path("a.jsonl"), "code"), model=Path("lm")) == Trial(text=("a.jsonl", "code"), model="lm")

@@ -5,6 +5,7 @@ import torch
 
 from saematch.studies.trial import (
     corpora,
+    feature_tokens,
     judge_of,
     experiment,
 )
@@ -13,9 +14,11 @@ from saematch.studies.trial import (
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
 from fastcore.test import expect_fail
 
-from saematch.ground import UsageError
+from saematch.ground import UsageError, write_parquet
+from saematch.model.cards import cards_folder
 from saematch.saes.files import save_sae
 from saematch.saes.toys import random_sae
 from saematch.studies.scores import TABLES, load_experiment
@@ -153,6 +156,12 @@ def test_documents_and_model_must_be_there():
             go(loss_documents=11)
         with expect_fail(UsageError, "no text to judge on"):
             go(text=())
+        assert len(feature_tokens(trial, suite, lm)) == 28, "two texts of fourteen documents"
+        seen = pa.array([r.tolist() for r in feature_tokens(trial, suite, lm).ids[3:]], pa.list_(pa.int32()))
+        write_parquet(pa.table(dict(ids=seen)), cards_folder(suite) / "texts.parquet")
+        assert len(feature_tokens(trial, suite, lm)) == 3, "those that no card quotes"
+        with expect_fail(UsageError, "judge its features on other text with --feature-text"):
+            go(feature_text=trial.text[1:])
         other = load_lm(random_lm(tempfile.mkdtemp(), hidden_size=12), "cpu", torch.float64)
         with expect_fail(ValueError, "is it of another model?"):
             go(lm=other)

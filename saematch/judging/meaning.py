@@ -4,17 +4,22 @@
 
 # %% auto #0
 __all__ = ['DIFFERENT', 'SAME', 'TIMES', 'DOCUMENTS', 'LEVELS', 'share_below', 'placements', 'cross_detection', 'overlap',
-           'correlation', 'Meaning', 'same_meaning', 'meanings']
+           'correlation', 'Meaning', 'same_meaning', 'meanings', 'quoted']
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0004
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int64
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
+from ..ground import open_parquet
 from .evidence import Score
+from ..model.text import Tokens
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0007
 def share_below(
@@ -160,3 +165,22 @@ def meanings(
             numbers = dict(score=m.score, forward=m.forward.value, backward=m.backward.value)
             rows.append(dict(a=i, b=j, level=m.level, **numbers, overlap=m.overlap, correlation=m.correlation))
     return pd.DataFrame(rows, columns=["a", "b", "level", *("score forward backward overlap correlation".split())])
+
+# %% ../../nbs/judging/08_meaning.ipynb #mean0032
+def quoted(
+    tokens: Tokens,
+    folder: str | Path,  # of cards
+    run: int = 16,  # tokens in a row
+) -> Bool[Tensor, " documents"]:
+    """Documents that share a run of tokens with one that the cards of a folder were made from.
+
+    None are, where there are no cards. Raises ValueError where their texts are damaged.
+    """
+    rows = [row[:n].numpy().astype("int32") for row, n in zip(tokens.ids, tokens.lengths)]
+    runs = lambda ids: {ids[k : k + run].tobytes() for k in range(max(1, len(ids) - run + 1))}
+    try:
+        texts = open_parquet(Path(folder) / "texts.parquet").read()["ids"].to_pylist()
+    except FileNotFoundError:
+        texts = []
+    known = set().union(*(runs(np.array(ids, dtype="int32")) for ids in texts))
+    return torch.tensor([not known.isdisjoint(runs(ids)) for ids in rows])

@@ -118,8 +118,8 @@ def trial_of(evaluate: bool, options: dict):
                 f"--{next(iter(asked)).replace('_', '-')} belongs to an evaluation on a language model: add --evaluate"
             )
         return None
-    if "text" in asked:
-        asked["text"] = tuple(t.strip() for t in asked["text"].split(","))
+    for name in {"text", "feature_text"} & asked.keys():
+        asked[name] = tuple(t.strip() for t in asked[name].split(","))
     return Trial(**asked)
 
 # %% ../../nbs/studies/27_cli.ipynb #cl000003

@@ -117,15 +117,23 @@ class Trial(Declared):
     features: int = option(
         100, "so many features of each layer are asked whether their partners mean the same (default: {default})"
     )
-    feature_documents: int = option(40, "on so many documents of each text (default: {default})")
+    feature_text: tuple = option(
+        (),
+        "on which text, that no card quotes (default: held-out, which the package ships, or with other texts than "
+        "the shipped ones, those)",
+        metavar="A,B",
+    )
+    feature_documents: int = option(120, "on so many documents of it (default: {default})")
     length: int = option(256, "tokens of a document at most (default: {default})")
     batch: int = option(4, "documents at once (default: {default})")
     quantiles: tuple = (0.1, 0.3, 0.5, 0.7, 0.9)  # of pair costs, figure 17
     loss_quantiles: tuple = (0.1, 0.5, 0.7)  # figure 16
 
     def __post_init__(self):
-        text = (self.text,) if isinstance(self.text, (str, os.PathLike)) else self.text
-        object.__setattr__(self, "text", tuple(str(t) if isinstance(t, os.PathLike) else t for t in text))
+        for name in ("text", "feature_text"):
+            given = getattr(self, name)
+            given = (given,) if isinstance(given, (str, os.PathLike)) else given
+            object.__setattr__(self, name, tuple(str(t) if isinstance(t, os.PathLike) else t for t in given))
         object.__setattr__(self, "model", str(self.model))
 
 # %% ../../nbs/studies/02_options.ipynb #op000031
