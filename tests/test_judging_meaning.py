@@ -10,6 +10,7 @@ from saematch.judging.meaning import (
     correlation,
     same_meaning,
     meanings,
+    texts_behind,
     quoted,
 )
 
@@ -106,10 +107,35 @@ def test_a_document_behind_the_cards_is_found():
     tokens = Tokens(ids, torch.tensor([40, 40, 40, 40, 10, 40]))
     ids[5, 20:36] = ids[0, 3:19]  # sixteen tokens in a row, elsewhere in the document
     ids[3, 20:35] = ids[0, 3:18]  # fifteen
+    behind = [ids[0].tolist(), ids[2, :30].tolist(), ids[4, :10].tolist()]
+    found = quoted(tokens, behind)
+    assert found.tolist() == [True, False, True, False, True, True] and not quoted(tokens, []).any()
     with tempfile.TemporaryDirectory() as folder:
-        assert not quoted(tokens, folder).any()
-        behind = pa.array([ids[0].tolist(), ids[2, :30].tolist(), ids[4, :10].tolist()], pa.list_(pa.int32()))
-        write_parquet(pa.table(dict(ids=behind)), Path(folder) / "texts.parquet")
-        found = quoted(tokens, folder)
-    assert found.tolist() == [True, False, True, False, True, True]
+        assert texts_behind(folder) == []
+        table = pa.table(dict(ids=pa.array(behind, pa.list_(pa.int32()))))
+        write_parquet(table, Path(folder) / "texts.parquet")
+        assert texts_behind(folder) == behind
     found
+
+
+def test_no_held_out_document_stands_behind_a_card():
+    import re
+
+    from saematch.model.cards import cards, cards_folder
+    from saematch.model.text import HELD_OUT, TEXTS, load_text
+
+
+    def shingles(text: str) -> set:
+        "Eight words in a row."
+        words = re.findall(r"\w+", text.lower())
+        return {" ".join(words[k : k + 8]) for k in range(len(words) - 7)}
+
+
+    here, behind = cards("smollm2-135m-resid", 14), texts_behind(cards_folder("smollm2-135m-resid"))
+    shown = set().union(*(shingles("".join(here.words()[i] for i in ids)) for ids in behind))
+    shipped = [text for name in TEXTS for text in load_text(name)]
+    assert len(behind) == len(shipped) and sum(bool(shown & shingles(text)) for text in shipped) == len(shipped)
+    held = [shingles(text) for text in load_text(HELD_OUT)]
+    assert len(held) == 360 and not any(own & shown for own in held)
+    assert sum(map(len, held)) == len(set().union(*held)), "no passage repeats another"
+    f"{len(shown):,} runs of eight words behind the cards, {sum(map(len, held)):,} held out, none in both"

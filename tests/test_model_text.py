@@ -6,6 +6,7 @@ import torch
 from saematch.model.text import (
     TEXTS,
     load_text,
+    joined,
     tokenize,
 )
 
@@ -43,6 +44,8 @@ def test_documents_become_rows():
     assert t.ids.tolist() == [[0, 4, 5, 6, 0], [0, 8, 9, 1, 10]], "the second text is too short to predict anything"
     assert t.lengths.tolist() == [4, 5]
     assert t.counted.int().tolist() == [[0, 1, 1, 1, 0], [0, 1, 1, 0, 1]], "no BOS, no padding, no special token"
+    both = joined([t, tokenize(lm, ["w1 w2"])])
+    assert len(both) == 3 and both.lengths.tolist() == [4, 5, 3] and both.counted[2].int().tolist() == [0, 1, 1, 0, 0]
     with expect_fail(ValueError, "nothing to predict"):
         tokenize(lm, ["w1"])
     with expect_fail(ValueError, "between 3 and the model's context of 64"):

@@ -28,8 +28,8 @@ from test_loader_families import Files, five, hub  # noqa: E402, F401
 FEW = ["--documents", "6", "--loss-documents", "4", "--fit-documents", "4", "--length", "32", "--jobs", "1"]
 
 
-def write_text(path, documents=10):
-    words = torch.randint(0, 60, (documents, 30), generator=torch.Generator().manual_seed(7)).tolist()
+def write_text(path, documents=10, seed=7):
+    words = torch.randint(0, 60, (documents, 30), generator=torch.Generator().manual_seed(seed)).tolist()
     path.write_text("".join(json.dumps({"text": " ".join(f"w{i}" for i in row)}) + "\n" for row in words))
     return path
 

@@ -44,7 +44,7 @@ def test_the_command_line_follows_the_fields():
     add_options(parser, Options), add_options(parser, Trial, unset=True)
     asked = vars(parser.parse_args(["--reject", "1.5", "--seed", "3", "--fold", "none", "--loss-documents", "7"]))
     assert (asked["reject"], asked["seed"], asked["fold"], asked["loss_documents"]) == (1.5, 3, "none", 7)
-    assert parser.parse_args(["--no-fold"]).fold is False
+    assert parser.parse_args(["--no-fold"]).fold is False and parser.parse_args(["--cards"]).cards and not asked["cards"]
     assert asked["weights"] == "all" and asked["documents"] is None and "quantiles" not in asked
     assert Options(**{f.name: asked[f.name] for f in offered(Options)}) == Options(reject=1.5, seed=3, fold="none")
     assert "documents of each text (default: 100)" in parser.format_help()

@@ -19,6 +19,7 @@ from fastcore.test import expect_fail
 
 from saematch.ground import UsageError, write_parquet
 from saematch.model.cards import cards_folder
+from saematch.model.text import joined
 from saematch.saes.files import save_sae
 from saematch.saes.toys import random_sae
 from saematch.studies.scores import TABLES, load_experiment
@@ -82,11 +83,11 @@ def test_a_killed_experiment_continues_to_the_same_numbers():
         whole = go("whole")
         calls, real = [], P.measure
 
-        def killed(*args):
+        def killed(*args, **how):
             calls.append(1)
             if len(calls) == 5:
                 raise KeyboardInterrupt
-            return real(*args)
+            return real(*args, **how)
 
         with patch.object(P, "measure", killed), expect_fail(KeyboardInterrupt):
             go("parts")
@@ -103,6 +104,43 @@ def test_a_killed_experiment_continues_to_the_same_numbers():
         scores = whole["scores"].set_index(["source", "layer_a", "layer_b", "route", "metric"]).value.sort_index()
         shown = scores["all", 0, 1].unstack("metric").round(3)
     shown
+
+
+def test_cards_from_the_same_pass():
+    from unittest.mock import patch
+
+    import saematch.studies.passes as P
+    from saematch.model.cards import cards, shared_documents, write_cards
+    from saematch.model.gather import gather
+    from saematch.studies.fitting import fit
+
+    with tempfile.TemporaryDirectory() as folder:
+        lm, suite, matches, record, trial = toy_run(folder)
+        trial, seen = replace(trial, cards=True, features=0), []
+        go = lambda: experiment(Path(folder) / "out", matches, record, trial, lm, False)
+        real = P.measure
+
+        def killed(*args, **how):
+            seen.append(args[2])
+            if len(seen) == 7:
+                raise KeyboardInterrupt
+            return real(*args, **how)
+
+        with patch.object(P, "measure", killed), expect_fail(KeyboardInterrupt):
+            go()
+        with patch.object(P, "measure", side_effect=real) as rest:
+            go()
+        texts, other = corpora(trial, lm)
+        whole, saes = joined(texts.values()), {l: suite[l] for l in suite}
+        alone = gather(lm, saes, whole, fit(lm, other, list(suite)).limits, shared_documents(len(whole)), progress=False)
+        write_cards(Path(folder) / "alone", suite, lm, whole, alone)
+        for l in suite:
+            made, apart = (cards(suite, l, f).file.read() for f in (cards_folder(suite), Path(folder) / "alone"))
+            assert made.equals(apart), l
+        assert len(feature_tokens(trial, suite, lm)) == 8, "of twice fourteen, what neither cards nor scores have seen"
+        with expect_fail(UsageError, "judge its features on other text with --feature-text"):
+            judge_of(replace(trial, features=9, feature_documents=20), suite, [0, 1, 2], lm)
+    f"{len(seen) - 1} batches before it was killed, {rest.call_count} after: none was run twice for its sums"
 
 
 def test_another_text_is_another_experiment():

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DIFFERENT', 'SAME', 'TIMES', 'DOCUMENTS', 'LEVELS', 'share_below', 'placements', 'cross_detection', 'overlap',
-           'correlation', 'Meaning', 'same_meaning', 'meanings', 'quoted']
+           'correlation', 'Meaning', 'same_meaning', 'meanings', 'texts_behind', 'quoted']
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0004
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,20 +167,23 @@ def meanings(
     return pd.DataFrame(rows, columns=["a", "b", "level", *("score forward backward overlap correlation".split())])
 
 # %% ../../nbs/judging/08_meaning.ipynb #mean0032
+def texts_behind(
+    folder: str | Path,  # of cards
+) -> list[list[int]]:
+    "The documents that cards were made from, as token ids; none where there are no cards. Raises ValueError."
+    try:
+        return open_parquet(Path(folder) / "texts.parquet").read()["ids"].to_pylist()
+    except FileNotFoundError:
+        return []
+
+
 def quoted(
     tokens: Tokens,
-    folder: str | Path,  # of cards
+    texts: Iterable[Sequence[int]],  # other documents, as token ids
     run: int = 16,  # tokens in a row
 ) -> Bool[Tensor, " documents"]:
-    """Documents that share a run of tokens with one that the cards of a folder were made from.
-
-    None are, where there are no cards. Raises ValueError where their texts are damaged.
-    """
-    rows = [row[:n].numpy().astype("int32") for row, n in zip(tokens.ids, tokens.lengths)]
+    "Documents that share a run of tokens with one of the others; a shorter one, that are equal to it."
     runs = lambda ids: {ids[k : k + run].tobytes() for k in range(max(1, len(ids) - run + 1))}
-    try:
-        texts = open_parquet(Path(folder) / "texts.parquet").read()["ids"].to_pylist()
-    except FileNotFoundError:
-        texts = []
     known = set().union(*(runs(np.array(ids, dtype="int32")) for ids in texts))
+    rows = (row[:n].numpy().astype("int32") for row, n in zip(tokens.ids, tokens.lengths))
     return torch.tensor([not known.isdisjoint(runs(ids)) for ids in rows])

@@ -7,7 +7,7 @@ __all__ = ['OF_TEXT', 'OF_LAYER', 'OF_PAIR', 'key', 'over_tokens', 'error_sums',
            'exchange_gain', 'loss_from', 'kept', 'Losses', 'coded', 'measure', 'activity', 'measure_pair', 'merge']
 
 # %% ../../nbs/judging/06_sums.ipynb #73d5922f
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 import torch
@@ -261,12 +261,15 @@ def measure(
     tokens: Tokens,
     limits: dict,  # of norm_limits
     loss: bool = True,  # also the loss of each route (a forward pass from layer B each)
+    watch: Callable | None = None,  # called with tokens, states and the positions that count
 ) -> dict:  # name (of `key`) -> tensor
     "All sums of one batch of documents, its hidden states from one forward pass."
     clock = [perf_counter()]
     layers = sorted({l for p in pairs for l in p})
     states = hidden_states(lm, tokens, layers)
     keep = kept(tokens, states, limits)
+    if watch is not None:
+        watch(tokens, states, keep)
     sizes = keep.sum(1).tolist()
     clock.append(perf_counter())
     sides = coded(pairs, states, keep)

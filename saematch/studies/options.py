@@ -124,6 +124,7 @@ class Trial(Declared):
         metavar="A,B",
     )
     feature_documents: int = option(120, "on so many documents of it (default: {default})")
+    cards: bool = option(False, "make the cards of the suite from the same pass, as `saematch cards` does from its own")
     length: int = option(256, "tokens of a document at most (default: {default})")
     batch: int = option(4, "documents at once (default: {default})")
     quantiles: tuple = (0.1, 0.3, 0.5, 0.7, 0.9)  # of pair costs, figure 17
@@ -174,6 +175,9 @@ def add_options(
         default = "" if callable(o.default) else o.default
         kind = next((t for t in (int, float) if t in (o.type, *get_args(o.type))), None)
         name = o.name.replace("_", "-")
+        if o.type is bool:
+            parser.add_argument(f"--{name}", default=None if unset else default, action="store_true", help=o.help)
+            continue
         parser.add_argument(
             f"--{name}",
             default=None if unset else default,
