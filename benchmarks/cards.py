@@ -40,8 +40,10 @@ def growth(minutes: float, d_sae: int, aim: int, batch: int = 8) -> None:
     sae, means = synthetic(d_sae, g)
     layer, shares = Layer(sae, VOCABULARY), 1 / torch.arange(1, VOCABULARY + 1)  # Zipf
     keep, shared = np.arange(LENGTH)[None] > np.zeros((batch, 1)), np.zeros(batch, dtype=bool)
-    print("| tokens | CPU s in all | CPU s a million tokens | MiB | rows of contexts | (latent, token) pairs |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| tokens | CPU s in all | CPU s a million tokens | MiB | growth | rows of contexts | (latent, token) pairs |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     start, spent, documents, rows, last = time.monotonic(), 0.0, 0, [], 0
     while time.monotonic() - start < 60 * minutes and documents * LENGTH < aim:
         ids = torch.multinomial(shares, batch * LENGTH, replacement=True, generator=g).reshape(batch, LENGTH)
@@ -55,7 +57,9 @@ def growth(minutes: float, d_sae: int, aim: int, batch: int = 8) -> None:
             slope = (spent - rows[-2][1]) / (tokens - last) if len(rows) > 1 else spent / tokens
             pairs = len(layer.tokens.key)
             print(
-                f"| {tokens:,} | {spent:.1f} | {1e6 * slope:.0f} | {memory():.0f} | {size:,} | {pairs:,} |", flush=True
+                f"| {tokens:,} | {spent:.1f} | {1e6 * slope:.0f} | {rows[-1][2]:.0f} | {rows[-1][2] - rows[0][2]:+.0f} "
+                f"| {size:,} | {pairs:,} |",
+                flush=True,
             )
             last = tokens
     tokens, late = documents * (LENGTH - 1), [r for r in rows if r[0] <= 2 / 3 * documents * (LENGTH - 1)][-1]
@@ -63,7 +67,8 @@ def growth(minutes: float, d_sae: int, aim: int, batch: int = 8) -> None:
     print(
         f"\nStopped at {tokens:,} tokens with {memory():.0f} MiB, {spent:.0f} CPU s. From {late[0]:,} on it took "
         f"{1e6 * slope:.0f} CPU s a million: extrapolated, not measured, {aim:,} tokens take "
-        f"{(spent + slope * (aim - tokens)) / 60:.0f} minutes of one core. The memory was {late[2]:.0f} MiB there."
+        f"{(spent + slope * (aim - tokens)) / 60:.0f} minutes of one core. The memory was {late[2]:.0f} MiB there, and "
+        f"{memory() - rows[0][2]:+.0f} MiB since the first row."
     )
 
 

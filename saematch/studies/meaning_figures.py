@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OFFLINE', 'PUBLISHED', 'BESIDE', 'NULLS', 'judges', 'levels', 'adjacent', 'means', 'published', 'numbered', 'tell',
-           'draw_levels', 'draw_shares', 'difference', 'figure_4', 'by_cost', 'figure_6', 'figure_7_left', 'lasting',
-           'figure_8']
+           'draw_levels', 'draw_shares', 'difference', 'figure_4', 'by_cost', 'draw_costs', 'figure_6', 'told_by_cost',
+           'figure_7_left', 'lasting', 'figure_8']
 
 # %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0004
 from collections.abc import Mapping
@@ -122,16 +122,18 @@ def figure_4(t: Mapping, judge: str = OFFLINE) -> Panel:
     found, number = adjacent(t, levels(t, judge)), numbered("4", judge)
     if not (found.level > 0).any():
         return silent(number, "Folding, by meaning", "no feature is active often enough on this text")
-    fig, ax = axes(2, sharey=True)
-    draw_levels(ax[0], found, ("match", "unfolded", "identity", "strangers"))
-    draw_levels(ax[1], found, ("match", "greedy", "nearest", "random"))
+    fig, ax = axes(3, 3.6)
+    for a, route in zip(ax, ("unfolded", "match")):
+        draw_shares(a, found[found.route == route], "layer_b", "layer B")
+        a.set_title(shown(route))
+    draw_levels(ax[2], found, ("match", "unfolded", "nearest", "strangers"))
     legend(ax)
     gap, low, high, changed = difference(found, "match", "unfolded")
     return Panel(
         number,
         "Folding, by meaning",
         fig,
-        "With folding, matched features mean the same more often than without.",
+        "Counts of SAME, MAYBE and DIFFERENT by layer: folding makes them more favourable, in deep layers too.",
         f"Mean level by the {judge}: {tell(found, ('match', 'unfolded', *BESIDE[1:]))}. Folded minus unfolded is "
         f"{gap:+.3f} ({low:+.3f} to {high:+.3f}); they name different partners for {changed} of the features.",
         None if np.isnan(gap) else low > 0,
@@ -147,38 +149,62 @@ def by_cost(found: pd.DataFrame, route: str, parts: int = 10) -> pd.DataFrame:
     return rows.assign(part=np.ceil(rank * parts).clip(1, parts).astype(int))
 
 
+def draw_costs(ax: Any, found: pd.DataFrame) -> pd.Series:  # level -> median cost
+    "The costs of judged pairs by level, a dot for each, and their medians."
+    spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(found))
+    ax.plot(found.cost, found.level + spread, ".", markersize=3, color="0.6")
+    middle = found.groupby("level").cost.median()
+    ax.plot(middle, middle.index, "|", markersize=22, markeredgewidth=2, color="C0")
+    ax.set(xlabel="matching cost", yticks=(1, 2, 3), ylim=(0.5, 3.5))
+    return middle
+
+# %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0025
 def figure_6(t: Mapping, judge: str = OFFLINE) -> Panel:
-    "Shares of the levels, and mean levels, by the distance of a pair."
+    "The costs of pairs by level, and mean levels by cost."
     found, number = adjacent(t, levels(t, judge)), numbered("6", judge)
     own = by_cost(found, "match")
     if len(own) < 20:
         return silent(number, "What a distance says of meaning", "no feature is active often enough on this text")
-    fig, ax = axes(2)
-    draw_shares(ax[0], own, "part", "tenth of the pairs, nearest first")
+    pairs = sorted(set(zip(own.layer_a, own.layer_b)))
+    drawn = [pairs[k] for k in sorted({0, len(pairs) // 2, len(pairs) - 1})]
+    fig, ax = axes(1 + len(drawn), 3.4)
+    for a, (first, last) in zip(ax, drawn):
+        draw_costs(a, own[(own.layer_a == first) & (own.layer_b == last)])
+        a.set(title=f"layers {first} to {last}", yticklabels=[LEVELS[l] for l in (1, 2, 3)] if a is ax[0] else [])
     for route in ("match", "greedy", "identity"):
         rows = means(by_cost(found, route), "part")
-        ax[1].plot(rows.index, rows.value, marker=".", label=shown(route), **style(route))
-        ax[1].fill_between(rows.index, rows.low, rows.high, alpha=0.15, lw=0, color=style(route)["color"])
+        ax[-1].plot(rows.index, rows.value, marker=".", label=shown(route), **style(route))
+        ax[-1].fill_between(rows.index, rows.low, rows.high, alpha=0.15, lw=0, color=style(route)["color"])
     flat = means(found, "route")
     if "strangers" in flat.index:
-        ax[1].axhline(flat.value["strangers"], label=shown("strangers"), **style("strangers"))
-    ax[1].set(xlabel="tenth of the pairs, nearest first", ylabel="mean level")
+        ax[-1].axhline(flat.value["strangers"], label=shown("strangers"), **style("strangers"))
+    ax[-1].set(xlabel="tenth of the pairs, nearest first", ylabel="mean level")
     legend(ax)
-    tenth, rho = means(own, "part"), own[["cost", "level"]].corr("spearman").iloc[0, 1]
-    related = "all levels are alike" if np.isnan(rho) else f"rank correlation of cost and level {rho:.2f}"
-    near, far = tenth.iloc[0], tenth.iloc[-1]
-    null = f" Without a cost: {tell(found, ('nearest', 'random', 'strangers'))}."
     return Panel(
         number,
         "What a distance says of meaning",
         fig,
-        "Pairs with a small MSE mean the same, pairs with a large MSE do not.",
-        f"Mean level of the nearest tenth {near.value:.2f} ({near.low:.2f} to {near.high:.2f}), of the farthest "
-        f"{far.value:.2f} ({far.low:.2f} to {far.high:.2f}); {related}.{null}",
-        near.low > far.high,
+        "The lower the MSE of a matched pair, the more alike its labels: SAME lies lowest, DIFFERENT highest.",
+        *told_by_cost(own, tell(found, ("nearest", "random", "strangers"))),
         "the nearest tenth above the farthest, intervals over features apart",
         claim="Near pairs mean the same, far pairs do not",
     )
+
+
+def told_by_cost(own: pd.DataFrame, null: str) -> tuple[str, bool]:  # what the figure says; as the paper found?
+    "Median costs by level, mean levels of the nearest and the farthest pairs."
+    relative = own.cost / own.groupby(["layer_a", "layer_b"]).cost.transform("median")
+    middle = relative.groupby(own.level).median()
+    costs = ", ".join(f"{LEVELS[l]} {middle[l]:.2f}" for l in sorted(middle.index, reverse=True))
+    tenth, rho = means(own, "part"), own[["cost", "level"]].corr("spearman").iloc[0, 1]
+    related = "all levels are alike" if np.isnan(rho) else f"rank correlation of cost and level {rho:.2f}"
+    near, far = tenth.iloc[0], tenth.iloc[-1]
+    told = (
+        f"Median cost by level, in units of the median of its pair of layers: {costs}. Mean level of the nearest tenth "
+        f"{near.value:.2f} ({near.low:.2f} to {near.high:.2f}), of the farthest {far.value:.2f} ({far.low:.2f} to "
+        f"{far.high:.2f}); {related}. Without a cost: {null}."
+    )
+    return told, near.low > far.high
 
 # %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0018
 def figure_7_left(t: Mapping, judge: str = OFFLINE) -> Panel:
@@ -194,20 +220,23 @@ def figure_7_left(t: Mapping, judge: str = OFFLINE) -> Panel:
     table = means(own, "layer_b")
     null = means(found[found.route == "strangers"], "layer_b").reindex(table.index)
     above = int((table.low > null.high).sum())
-    alike = (own.level > 1).groupby(own.layer_b).mean()
+    alike, same = ((own.level >= l).groupby(own.layer_b).mean().reindex(table.index) for l in (2, 3))
+    late = table.index >= 10
+    rises = bool((table.low > null.high)[late].all() and (late.all() or same[late].mean() > same[~late].mean()))
     silent_ = int(((found.route == "match") & (found.level == 0)).sum())
     known = "".join(published(t, a, b) for a, b in zip(t["layers"], t["layers"][1:]))
     return Panel(
         number,
         "Meaning over layers",
         fig,
-        "In early layers few partners mean the same; from the tenth layer on, most do.",
-        f"Mean level by the {judge}: {tell(found, BESIDE)}. The same or maybe: {alike.min():.0%} to {alike.max():.0%} "
-        "of the matched features by layer pair. The match is above matched strangers, with intervals apart, in "
-        f"{above} of {len(table)} layer pairs. No verdict for {silent_} of {len(own) + silent_} features.{known}",
-        bool((alike > 0.5).all()) if own.layer_b.min() >= 10 else None,
-        "the same or maybe for more than half of the matched features in every layer pair from the tenth layer on",
-        claim="From the tenth layer on, most partners mean the same",
+        "SAME is near zero in the first layers, and increases after the tenth.",
+        f"Mean level by the {judge}: {tell(found, BESIDE)}. The same: {same.min():.0%} to {same.max():.0%} of "
+        f"the matched features by layer pair, the same or maybe: {alike.min():.0%} to {alike.max():.0%}. The match is "
+        f"above matched strangers, with intervals apart, in {above} of {len(table)} layer pairs. No verdict for {silent_} of {len(own) + silent_} features.{known}",
+        rises if late.any() else None,
+        "in every layer pair from the tenth layer on, a mean level above that of matched strangers with intervals "
+        "apart, and where there are earlier layers, fewer that mean the same",
+        claim="After the tenth layer, partners begin to mean the same",
     )
 
 # %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0021
