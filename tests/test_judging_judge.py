@@ -32,12 +32,14 @@ def test_what_counts_as_an_answer():
     none = ["", None, "4", "3.5", "13", "1 or 2", "A: 1\nB: 3", "1 = the same", "The 3 tokens differ", "same", "Features 1"]
     assert {t: level_of(t) for t in plain} == plain and not any(level_of(t) for t in none)
     told = question("is, be, was", "forms of\n'to be'")
-    assert "Feature B: forms of 'to be'" in told[1]["content"] and "{" not in question("{b}", "x")[1]["content"].replace(
-        "{b}", ""
-    )
+    assert "Feature B: forms of 'to be'" in told[-1]["content"]
+    assert "{" not in question("{b}", "x")[-1]["content"].replace("{b}", "")
+    assert [t["content"] for t in told if t["role"] == "assistant"] == ["3", "1", "2"] and len(
+        question("a", "b", "same-1")
+    ) == 2
     with expect_fail(UsageError, "unknown prompt 'same-9'"):
         question("a", "b", "same-9")
-    print(told[1]["content"])
+    print(told[-1]["content"])
 
 
 def test_neuronpedia_s_files_are_read():

@@ -106,14 +106,16 @@ def make_cards(
     *,
     layers: Sequence[int] | None = None,
     share: int = 40,  # documents of which every activation is kept, evenly taken
+    shared: Sequence[int] | None = None,  # or these
     bits: int | None = None,  # of activations, if the files are to be small
     progress: bool | None = None,
 ) -> Path:  # the folder
     "Make the cards of a suite from one pass over a text. The same call goes on where a killed one stopped."
     folder = Path(folder or cards_folder(suite))
     saes = {l: suite[l] for l in layers or suite.layers}
-    step, shared = max(1, len(tokens) // share), shared_documents(len(tokens), share)
-    key = json.dumps([{l: fingerprint(s) for l, s in saes.items()}, weights_sha256(lm), tokens_key(tokens), step])
+    step, shared = max(1, len(tokens) // share), list(shared or shared_documents(len(tokens), share))
+    made_from = {l: fingerprint(s) for l, s in saes.items()}, weights_sha256(lm), tokens_key(tokens), step, shared
+    key = json.dumps(made_from)
     limits, path = norm_limits(lm, tokens[torch.arange(0, len(tokens), step)], saes), folder / "pass.safetensors"
     found = gather(lm, saes, tokens, limits, shared, path=path, key=key, progress=progress)
     write_cards(folder, suite, lm, tokens, found, bits)
