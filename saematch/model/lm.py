@@ -228,7 +228,7 @@ def hooked_llama(
     cfg = llama_config(hf, device)
     with quiet():
         lm = HookedTransformer(cfg, tokenizer, move_to_device=False, default_padding_side="right")
-    weights = {k: v.detach().clone() for k, v in convert_llama_weights(hf, cfg).items()}
+    weights = {k: v.detach() for k, v in convert_llama_weights(hf, cfg).items()}  # no copies: they are made on loading
     lm.load_and_process_state_dict(
         weights, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
     )

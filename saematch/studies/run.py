@@ -230,7 +230,10 @@ def run(
     tables["findings"] = [*tables.get("lives", {}).get("findings", []), *findings(tables)]
     if trial is not None:
         ways = None if t is None else lineage_matches(t, matches)
-        told |= add_evidence(tables, experiment(at, matches, record, trial, lm, progress, ways), bool(ways))
+        found = experiment(at, matches, record, trial, lm, progress, ways)
+        if t is not None and trial.cards:  # now they can be shown
+            t, tables["lives"], told["lineages"] = followed(matches, record, at, q, progress)
+        told |= add_evidence(tables, found, bool(ways))
     summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1), **told)
     finish(at, tables, summary, record)
     return summary
