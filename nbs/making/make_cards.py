@@ -5,7 +5,8 @@
 One pass of SmolLM2-135M over the shipped texts (360 documents of at most 256 tokens; fetched by `load_lm` if need be),
 then one parquet file a layer. Activations are rounded to 7 significant bits, and every activation is kept on each 20th
 document, so that the six layers take less than 6 MB together. The limit for massive hidden states is taken from each
-20th document as well. A pass that was killed goes on from OUT/pass.safetensors, if model, weights and texts are the same.
+20th document as well. A pass that was killed goes on from OUT/pass.safetensors if model, weights and texts are the
+same.
 """
 
 import sys
