@@ -231,9 +231,9 @@ def figure_7_left(t: Mapping, judge: str = OFFLINE) -> Panel:
         fig,
         "SAME is near zero in the first layers, and increases after the tenth.",
         f"Mean level by the {judge}: {tell(found, BESIDE)}. The same: {same.min():.0%} to {same.max():.0%} of the "
-        f"matched features by layer pair, the same or maybe: {alike.min():.0%} to {alike.max():.0%}. The match is above "
-        f"matched strangers, with intervals apart, in {above} of {len(table)} layer pairs. No verdict for {silent_} of "
-        f"{len(own) + silent_} features.{known}",
+        f"matched features by layer pair, the same or maybe: {alike.min():.0%} to {alike.max():.0%}. The match is "
+        f"above matched strangers, with intervals apart, in {above} of {len(table)} layer pairs. No verdict for "
+        f"{silent_} of {len(own) + silent_} features.{known}",
         rises if late.any() else None,
         "in every layer pair from the tenth layer on, a mean level above that of matched strangers with intervals "
         "apart, and where there are earlier layers, fewer that mean the same",
