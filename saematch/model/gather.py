@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WIDTH', 'KEPT', 'PAIRS', 'AT_LEAST', 'WAITING', 'SUMS', 'FIRING', 'empty', 'best', 'reach_of', 'rows_of',
-           'TokenCounts', 'Layer', 'peaks', 'take', 'Gather', 'save', 'resume', 'gather', 'within']
+           'most_frequent', 'TokenCounts', 'Layer', 'peaks', 'take', 'Gather', 'save', 'resume', 'gather', 'within']
 
 # %% ../../nbs/model/07_gather.ipynb #ga07co02
 from collections.abc import Iterable, Mapping
@@ -82,6 +82,24 @@ def rows_of(
     where = dict(document=document + documents, position=position, first=position - (row - first))
     return dict(latent=latent, key=key, value=value.astype(np.float32), length=last - first, **where)
 
+# %% ../../nbs/model/07_gather.ipynb #ga07co16
+def most_frequent(
+    key: Int64[np.ndarray, " pairs"],  # ascending
+    count: Int64[np.ndarray, " pairs"],
+    latent: Int64[np.ndarray, " pairs"],  # ascending
+    most: int,  # pairs of each latent that stay
+    latents: int,
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # key and count of those that stay; the largest count dropped, by latent
+    "The most frequent pairs of each latent."
+    order = np.lexsort((-count, latent))
+    rank = np.arange(len(order)) - np.searchsorted(latent, latent)
+    dropped, lost = order[rank >= most], np.zeros(latents, dtype=np.int64)
+    np.maximum.at(lost, latent[dropped], count[dropped])
+    stay = np.sort(order[rank < most])
+    return key[stay], count[stay], lost
+
 # %% ../../nbs/model/07_gather.ipynb #ga07co06
 PAIRS, AT_LEAST = 256, 2**21  # (latent, token) pairs with room for each latent, on average; for all together
 WAITING = 2**20  # pairs that wait to be sorted in
@@ -115,15 +133,8 @@ class TokenCounts:
         key, at = np.unique(np.concatenate(keys), return_inverse=True)
         count, self.pending = np.bincount(at, np.concatenate(times), len(key)).astype(np.int64), []
         if len(key) > self.room.shape[1]:
-            latent = key // self.size[1]
-            order = np.lexsort((-count, latent))
-            rank = np.arange(len(order)) - np.searchsorted(latent, latent)
-            dropped = order[rank >= self.pairs // 2]
-            lost = np.zeros_like(self.lost)
-            np.maximum.at(lost, latent[dropped], count[dropped])
+            key, count, lost = most_frequent(key, count, key // self.size[1], self.pairs // 2, len(self.lost))
             self.lost += lost
-            stay = np.sort(order[rank < self.pairs // 2])
-            key, count = key[stay], count[stay]
         self.put(key, count)
 
 # %% ../../nbs/model/07_gather.ipynb #ga07co07

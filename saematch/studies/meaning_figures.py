@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OFFLINE', 'PUBLISHED', 'BESIDE', 'NULLS', 'judges', 'levels', 'adjacent', 'means', 'published', 'numbered', 'tell',
-           'draw_levels', 'draw_shares', 'difference', 'figure_4', 'by_cost', 'draw_costs', 'figure_6', 'told_by_cost',
+           'draw_levels', 'draw_shares', 'difference', 'figure_4', 'by_cost', 'draw_costs', 'told_by_cost', 'figure_6',
            'figure_7_left', 'lasting', 'figure_8']
 
 # %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0004
@@ -158,6 +158,22 @@ def draw_costs(ax: Any, found: pd.DataFrame) -> pd.Series:  # level -> median co
     ax.set(xlabel="matching cost", yticks=(1, 2, 3), ylim=(0.5, 3.5))
     return middle
 
+# %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0026
+def told_by_cost(own: pd.DataFrame, null: str) -> tuple[str, bool]:  # what the figure says; as the paper found?
+    "Median costs by level, mean levels of the nearest and the farthest pairs."
+    relative = own.cost / own.groupby(["layer_a", "layer_b"]).cost.transform("median")
+    middle = relative.groupby(own.level).median()
+    costs = ", ".join(f"{LEVELS[l]} {middle[l]:.2f}" for l in sorted(middle.index, reverse=True))
+    tenth, rho = means(own, "part"), own[["cost", "level"]].corr("spearman").iloc[0, 1]
+    related = "all levels are alike" if np.isnan(rho) else f"rank correlation of cost and level {rho:.2f}"
+    near, far = tenth.iloc[0], tenth.iloc[-1]
+    told = (
+        f"Median cost by level, in units of the median of its pair of layers: {costs}. Mean level of the nearest tenth "
+        f"{near.value:.2f} ({near.low:.2f} to {near.high:.2f}), of the farthest {far.value:.2f} ({far.low:.2f} to "
+        f"{far.high:.2f}); {related}. Without a cost: {null}."
+    )
+    return told, near.low > far.high
+
 # %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0025
 def figure_6(t: Mapping, judge: str = OFFLINE) -> Panel:
     "The costs of pairs by level, and mean levels by cost."
@@ -189,22 +205,6 @@ def figure_6(t: Mapping, judge: str = OFFLINE) -> Panel:
         "the nearest tenth above the farthest, intervals over features apart",
         claim="Near pairs mean the same, far pairs do not",
     )
-
-
-def told_by_cost(own: pd.DataFrame, null: str) -> tuple[str, bool]:  # what the figure says; as the paper found?
-    "Median costs by level, mean levels of the nearest and the farthest pairs."
-    relative = own.cost / own.groupby(["layer_a", "layer_b"]).cost.transform("median")
-    middle = relative.groupby(own.level).median()
-    costs = ", ".join(f"{LEVELS[l]} {middle[l]:.2f}" for l in sorted(middle.index, reverse=True))
-    tenth, rho = means(own, "part"), own[["cost", "level"]].corr("spearman").iloc[0, 1]
-    related = "all levels are alike" if np.isnan(rho) else f"rank correlation of cost and level {rho:.2f}"
-    near, far = tenth.iloc[0], tenth.iloc[-1]
-    told = (
-        f"Median cost by level, in units of the median of its pair of layers: {costs}. Mean level of the nearest tenth "
-        f"{near.value:.2f} ({near.low:.2f} to {near.high:.2f}), of the farthest {far.value:.2f} ({far.low:.2f} to "
-        f"{far.high:.2f}); {related}. Without a cost: {null}."
-    )
-    return told, near.low > far.high
 
 # %% ../../nbs/studies/13_meaning_figures.ipynb #mnfg0018
 def figure_7_left(t: Mapping, judge: str = OFFLINE) -> Panel:

@@ -118,10 +118,7 @@ class Trial(Declared):
         100, "so many features of each layer are asked whether their partners mean the same (default: {default})"
     )
     feature_text: tuple = option(
-        (),
-        "on which text, that no card quotes (default: held-out, which the package ships, or with other texts than "
-        "the shipped ones, those)",
-        metavar="A,B",
+        (), "on which text (default: held-out, which no card quotes; for texts of your own, those)", metavar="A,B"
     )
     feature_documents: int = option(120, "on so many documents of it (default: {default})")
     cards: bool = option(False, "make the cards of the suite from the same pass, as `saematch cards` does from its own")

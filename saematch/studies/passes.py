@@ -154,7 +154,7 @@ class Watch:
         if last or self.chunks % self.every == 0:
             save(self.found, self.path, self.key)
 
-
+# %% ../../nbs/studies/07_passes.ipynb #ps100041
 def pass_over(
     lm,
     pairs: Mapping,

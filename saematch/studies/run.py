@@ -209,10 +209,7 @@ def run(
     progress: bool | None = None,
     **options,  # of `Options`: weights, fold, metric, balance, method, reject, seed, dead, norm
 ) -> dict:  # what summary.json holds
-    """Match all layers of a suite, follow its features; write matches, lineages, tables and report into `out`.
-
-    Raises UsageError, ValueError, OSError.
-    """
+    "Match the layers of a suite, follow its features, write all into `out`. Raises UsageError, ValueError, OSError."
     start, options = time.monotonic(), Options(**options)
     check_given(jobs, q)
     suite = suite if isinstance(suite, Suite) else load_suite(suite, pattern)

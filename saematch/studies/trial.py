@@ -127,7 +127,6 @@ MEANT = ("match", "composed", "unfolded", "greedy", "mutual", "identity", "rando
 def meanings_of(
     matches: Matches,
     pairs: Mapping[tuple, Pair],  # of `pairs_of`
-    tokens: Tokens,  # of `feature_tokens`
     limits: Mapping[int, float],
     trial: Trial,
     lm,  # of judge_of
@@ -136,6 +135,7 @@ def meanings_of(
     progress: bool | None = None,
 ) -> pd.DataFrame:
     "The verdicts on sampled features of all pairs of layers, as `verdicts` gives them."
+    tokens = feature_tokens(trial, matches.suite, lm)
     named = {k: {n: p.matches[n] for n in MEANT if n in p.matches} for k, p in pairs.items()}
     saes = {l: matches.suite[l].to(lm.cfg.device) for l in matches.layers}
     kept = dict(folder=folder / "chunks", key=f"{key}/{trial.features}/{tokens_key(tokens)}")
@@ -194,8 +194,7 @@ def experiment(
     if beside:
         tables["spans"] = span_table(total, pairs, layers)
     if trial.features:
-        on = feature_tokens(trial, matches.suite, lm)
-        tables["meanings"] = meanings_of(matches, pairs, on, fitted.limits, trial, lm, folder, key, progress)
+        tables["meanings"] = meanings_of(matches, pairs, fitted.limits, trial, lm, folder, key, progress)
     write_tables(folder, tables)
     tables["facts"] = facts(total, sums, pairs, fitted, texts, trial, key)
     write_json(folder / "facts.json", tables["facts"])  # last: where it is, the tables are complete
