@@ -46,7 +46,7 @@ class Panel:
         from IPython.display import Image, Markdown, display
 
         display(
-            Image(png(self.fig, dpi=80, colours=128)),
+            Image(png(self.fig, dpi=80, colours=64)),
             Markdown(
                 f"*Paper:* {self.paper}\n\n*Here:* {self.ours}\n\n**{self.verdict}** (The same would be: "
                 f"{self.criterion}.)"
