@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -134,7 +135,7 @@ def load_chunk(path: Path, key: str) -> dict | None:
 class Watch:
     "What gathers cards in the pass that judges: it takes each document once, in the order of the texts."
 
-    def __init__(self, lm, found: Gather, limits: Mapping[int, float], path: Path, key: str, every: int = 8):
+    def __init__(self, lm: Any, found: Gather, limits: Mapping[int, float], path: Path, key: str, every: int = 8):
         self.lm, self.found, self.limits, self.path, self.key, self.every = lm, found, limits, path, key, every
         self.chunks = 0
         resume(found, path, key)

@@ -10,6 +10,7 @@ __all__ = ['MEANT', 'place_of', 'check_trial', 'corpora', 'feature_tokens', 'jud
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -81,7 +82,7 @@ def corpora(trial: Trial, lm) -> tuple[dict, Tokens]:  # source -> Tokens, and t
     return texts, tokenize(lm, extra, trial.length)
 
 
-def feature_tokens(trial: Trial, suite: Suite, lm) -> Tokens:
+def feature_tokens(trial: Trial, suite: Suite, lm: Any) -> Tokens:
     "The documents on which features are judged: none that cards of the suite quote. Raises UsageError if none is left."
     shipped = set(trial.text) <= set(TEXTS)
     sources = trial.feature_text or ((HELD_OUT,) if shipped else trial.text)
@@ -144,7 +145,7 @@ def meanings_of(
 
 # %% ../../nbs/studies/09_trial.ipynb #tr000033
 def watch_of(
-    lm,
+    lm: Any,  # of judge_of
     matches: Matches,
     texts: Mapping[str, Tokens],
     limits: Mapping[int, float],
