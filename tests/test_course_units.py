@@ -89,6 +89,12 @@ def test_with_its_stubs_a_unit_runs_and_says_what_is_missing(unit):
 SCORED = "s, r = (cosines(a, b, match(a, b, method=how).index) for how in ('exact', 'random'))"
 # what a reader may write in place of `raise NotImplementedError`, and what must be said about it
 WRONG = [
+    (1, "l0", "return float(f.sum(1).mean())", "adds the activations up"),
+    (1, "l0", "return float((f > 0).double().mean())", "share of all entries"),
+    (1, "explained_variance", "return float((x_hat - x).var(0).sum() / x.var(0).sum())", "*not* explained"),
+    (1, "explained_variance", "return float((1 - (x_hat - x).var(0) / x.var(0)).mean())", "before you divide"),
+    (1, "top_tokens", "return ids[f.topk(count).indices]", "strongest activations"),
+    (1, "label_fits", "both = (active & word).sum(); return both / word.sum(), both / active.sum()", "exchanged"),
     (2, "encode", "z = sae.prepare(x) @ sae.W_enc; return z * (z > sae.threshold)", "`b_enc` is missing"),
     (2, "encode", "return torch.relu(sae.prepare(x) @ sae.W_enc + sae.b_enc - sae.threshold)", "jumps"),
     (2, "encode", "return sae.W_enc.T @ x + sae.b_enc", "it stops at line 3"),
@@ -128,6 +134,16 @@ WRONG = [
     (5, "mended", "s = cosines(a, b, match(a, b).index); return called_real(p_values(s, s), q)", "are wrong"),
     (5, "mended", f"{SCORED}; return called_real(p_values(s, r), q)", "One mistake is still there"),
     (5, "mended", f"{SCORED}; return p_values(s, r) <= q", "Two of the three"),
+    (7, "compose", "return bc[ab]", "-1 is no latent"),
+    (7, "compose", "return ab[bc]", "wrong way round"),
+    (7, "members", "return torch.stack(steps)", "expected is shape"),
+    (
+        7,
+        "births_deaths",
+        "there = (table >= 0).sum(0); return torch.stack([there, there])",
+        "the latents of each layer",
+    ),
+    (7, "second_child", "return b**2", "right angles"),
 ]
 
 
