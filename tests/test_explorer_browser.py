@@ -12,7 +12,7 @@ import pytest
 
 from saematch.model.card import Context, FiresOn
 from saematch.studies.page import asset, atlas, compressed, write_page
-from saematch.studies.serve import explorer_server
+from saematch.studies.serve import atlas_server, explorer_server
 from saematch.studies.toys import one_lineage, running, some_lineages, toy_card
 
 EVIL = [
@@ -23,7 +23,15 @@ EVIL = [
 
 
 def lineages(n=120, seed=0):
-    return some_lineages((14, 15, 16, 17), n, 0.6, seed)
+    members, links = some_lineages((14, 15, 16, 17), n, 0.6, seed)
+    members.loc[members.lineage == 0, "q"] = 0.05
+    return members, links
+
+
+def passing(links, members, rate):
+    "Links of the lineages that pass, and how many lineages of the suite theirs stand for."
+    of = members.groupby("lineage").first().loc[links.lineage]
+    return float(of.get("weight", pd.Series(1.0, of.index))[of.q <= rate].sum())
 
 
 def evil_card(layer, latent):
@@ -46,15 +54,23 @@ def browser():
         b.close()
 
 
+def toy_atlas(members, links, chance):
+    "What the pages of these tests hold, but the cards."
+    near = pd.DataFrame(dict(layer_a=[14], latent_a=[5], layer_b=[15], latent_b=[6], similarity=[0.5]))
+    events = pd.DataFrame(dict(event=["split"], layer=[14], latent=[7], others=[[(15, 1), (15, 2)]]))
+    more = dict(near=near, events=events, chance=chance, alone={14: 60})
+    return atlas(members, links, title="toy", rate=0.05, **more)
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     members, links = lineages()
     for k, label in enumerate(EVIL):
         members.loc[k, "label"] = label
-    near = pd.DataFrame(dict(layer_a=[14], latent_a=[5], layer_b=[15], latent_b=[6], similarity=[0.5]))
-    events = pd.DataFrame(dict(event=["split"], layer=[14], latent=[7], others=[[(15, 1), (15, 2)]]))
-    chance = lineages(seed=1)
-    data = atlas(members, links, title="toy", rate=0.05, near=near, events=events, chance=(*chance, 2), alone={14: 60})
+    strange, drawn = lineages(seed=1)
+    weight = np.random.default_rng(2).choice([0.5, 2.0, 3.25], strange.lineage.max() + 1)
+    chance = strange.assign(weight=weight[strange.lineage]), drawn
+    data = toy_atlas(members, links, chance)
     cards = {layer: [evil_card(layer, i) for i in range(120)] for layer in (14, 15)}
     return members, links, chance, write_page(data, tmp_path_factory.mktemp("page") / "toy.html", cards)
 
@@ -103,14 +119,14 @@ def test_every_view_opens_and_its_texts_stay_texts(page):
 
 
 def test_the_slider_counts_what_python_counts(page, toy):
-    _, links, chance, _ = toy
+    members, links, (strange, drawn), _ = toy
     assert links_shown(page) == len(links)
     for rate in (0.03, 0.01, 0):
         rate = slide(page, rate)
-        assert links_shown(page) == int((links.q <= rate).sum())
-    slide(page, 0.02)
+        assert links_shown(page) == passing(links, members, rate)
+    rate = slide(page, 0.02)
     page.keyboard.press("c")
-    assert links_shown(page) == round((chance[1].q <= 0.02).sum() / 2), "two draws of chance, so half of their links"
+    assert links_shown(page) == round(passing(drawn, strange, rate)), "each lineage of strangers as often as it says"
 
 
 def test_the_half_life_counts_those_that_are_alone_too(page, toy):
@@ -139,7 +155,7 @@ def test_search_finds(page, toy):
     assert f"{with_word} lineages listed" in page.inner_text(".sx-count")
     page.fill(".sx-find", "16/33")
     page.wait_for_timeout(200)
-    assert "1 lineages listed" in page.inner_text(".sx-count")
+    assert "1 lineage listed" in page.inner_text(".sx-count")
     page.fill(".sx-find", "nothing like it")
     page.wait_for_selector(".sx-empty")
 
@@ -223,7 +239,7 @@ def test_what_comes_near_and_what_splits_is_drawn(page):
     assert page.locator(".sx-glyph", has_text="≺").count() == 1 and page.locator("path.sx-other").count() == 2
     page.evaluate("location.hash = 'view=list&event=split&least=1'")
     page.wait_for_timeout(200)
-    assert "1 lineages listed" in page.inner_text(".sx-count")
+    assert "1 lineage listed" in page.inner_text(".sx-count")
 
 
 def test_a_damaged_page_says_so(browser, toy, tmp_path):
@@ -236,6 +252,48 @@ def test_a_damaged_page_says_so(browser, toy, tmp_path):
     page.wait_for_selector("[role=alert]")
     assert "This file is damaged" in page.inner_text("[role=alert]")
     page.close()
+
+
+STATES = [
+    "view=lanes",
+    "view=lanes&focus=14/5",
+    "view=lanes&focus=14/7&rate=0.03",
+    "view=lanes&chance=1&rate=0.02",
+    "view=lanes&focus=99/1",
+    "view=list&least=1&sort=label&down=0",
+    "view=list&least=1&sort=weakest&down=1&find=word1",
+    "view=list&sort=q&down=0&find=layer 15 is",
+    "view=list&least=1&event=split",
+    "view=list&least=1&find=16/33&pins=14/5,99/9",
+    "view=list&sort=first&down=1&event=gap&rate=0.02",
+    "view=summary",
+    "view=summary&rate=0.01",
+]
+
+
+def states_of(page, at):
+    "Text and drawing of the page at each state."
+    page.goto(at)
+    page.wait_for_selector(".sx-card h2")
+    said = []
+    for state in STATES:
+        page.evaluate("state => { location.hash = state }", state)
+        page.wait_for_timeout(200)
+        page.wait_for_selector(".sx-main[aria-busy=false]")
+        page.wait_for_function("document.querySelector('.sx-card[aria-busy]') === null")
+        drawn = page.inner_html(".sx-main")
+        said.append((page.inner_text(".sx"), re.sub(r'<!--.*?-->| data-member="\d+"', "", drawn)))
+    return said
+
+
+def test_a_server_shows_what_a_file_shows(browser, toy, tmp_path):
+    data = toy_atlas(*toy[:3])
+    file, served = (browser.new_page(viewport=dict(width=1280, height=900)) for _ in range(2))
+    with running(atlas_server(data, None, 0)) as at:
+        said = [states_of(file, write_page(data, tmp_path / "toy.html").as_uri()), states_of(served, at)]
+    for state, one, other in zip(STATES, *said, strict=True):
+        assert one == other, state
+    file.close(), served.close()
 
 
 def test_a_served_page_reads_cards_when_they_are_opened(browser):

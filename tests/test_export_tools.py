@@ -11,6 +11,7 @@ from saematch.matching.lineage import Lineages
 from saematch.model.card import Context
 from saematch.studies.export import export, feature_file, quick_list
 from saematch.studies.graph import cantor, from_cantor, lineage_graph, members_and_links, read_graph, write_graph
+from saematch.studies.supernodes import graph_scores
 from saematch.studies.toys import toy_card
 
 
@@ -145,3 +146,27 @@ def test_a_feature_file_holds_the_card():
     f = feature_file(card_of(7, 11))
     assert f["index"] == cantor(7, 11) and [len(q["examples"]) for q in f["examples_quantiles"]] == [2, 1]
     assert f["examples_quantiles"][0]["examples"][0]["tokens"][1] == "</script>"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_are_those_of_circuit_tracer(seed):
+    theirs = pytest.importorskip("circuit_tracer.graph", reason="needs circuit-tracer: pip install circuit-tracer")
+    from types import SimpleNamespace
+
+    g, tokens, layers, features, logits = torch.Generator().manual_seed(seed), 3, 2, 12, 4
+    n = features + tokens * layers + tokens + logits
+    weight = torch.randn(n, n, generator=g) * (torch.rand(n, n, generator=g) < 0.6)
+    place = torch.arange(n)
+    weight[:features, :features] *= place[:features, None] > place[:features]  # a feature hears of those before it
+    weight[features:-logits] = 0
+    weight[:, -logits:] = 0
+    says = torch.rand(logits, generator=g) / logits
+    kinds = ["transcoder"] * features + ["mlp reconstruction error"] * (tokens * layers) + ["embedding"] * tokens
+    nodes = [dict(node_id=f"n{k}", feature_type=kind) for k, kind in enumerate(kinds)]
+    nodes += [dict(node_id=f"n{n - logits + k}", feature_type="logit", token_prob=float(p)) for k, p in enumerate(says)]
+    links = [dict(source=f"n{s}", target=f"n{t}", weight=float(weight[t, s])) for t, s in weight.nonzero().tolist()]
+    whole = SimpleNamespace(
+        logit_targets=range(logits), input_tokens=range(tokens), selected_features=range(features),
+        cfg=SimpleNamespace(n_layers=layers), adjacency_matrix=weight, logit_probabilities=says,
+    )  # fmt: skip
+    assert graph_scores(dict(nodes=nodes, links=links)) == pytest.approx(theirs.compute_graph_scores(whole), abs=1e-5)

@@ -55,7 +55,7 @@ def t():
         fingerprints=[fingerprint(suite[l]) for l in LAYERS],
         nulls=dict(lineages={"2": float(((members >= 0).sum(1) == 2).sum()), "3": 7.0}, parts={"2": 3.0, "3": 0.0}),
     )
-    return Lineages(members, LAYERS, (n,) * 3, link.nansum(1), link, p_link, p, info)
+    return Lineages(members, LAYERS, (n,) * 3, link.nansum(1), link, p_link, p, info, {}, 10 * p_link, 10 * p)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_the_page_lies_in_the_run_and_holds_cards(run, t, capsys, monkeypatch):
 
 def test_cards_that_are_not_there(t, run, capsys, tmp_path):
     named = {**t.info, "name": str(tmp_path / "no-suite")}
-    other = Lineages(t.members, t.layers, t.widths, t.gain, t.link, t.p_link, t.p, named)
+    other = Lineages(t.members, t.layers, t.widths, t.gain, t.link, t.p_link, t.p, named, {}, t.q_link, t.q)
     other.save(run / "lineages.safetensors")
     assert main(["explore", f"{run}"]) == 2
     assert "make them with: saematch cards" in capsys.readouterr().err

@@ -38,31 +38,36 @@ def few_lineages(**more):
     link = torch.tensor([[0.9, 0.8, 0], [0.6, 0, 0], [0, 0, 0]], dtype=torch.float64)
     p = torch.tensor([[0.01, 0.02, 1], [0.04, 1, 1], [1, 1, 1]], dtype=torch.float64)
     info = dict(name="toy", nulls=dict(lineages={"2": 1.0, "3": 1.0}, parts={"2": 0.4, "3": 0.0}))
-    fields = dict(link=link, p_link=p, p=p[:, 0], info=info) | more
+    fields = dict(link=link, p_link=p, p=p[:, 0], q_link=2 * p, q=3 * p[:, 0], info=info) | more
     return Lineages(members, (4, 5, 6), (2, 2, 2), torch.zeros(3).double(), **fields)
 
 
 def test_lineages_become_a_page():
     with tempfile.TemporaryDirectory() as folder:
         data = page_data(explore(few_lineages(), Path(folder) / "toy.html"))
-        with expect_fail(UsageError, "no p-values"):
-            explore(few_lineages(p_link=None, p=None), "toy.html")
-    assert data["lineages"]["q"] == [None, 0.03, 0.03, None, 0.04], "Benjamini and Hochberg: 0.01 x 3, 0.02 x 3 / 2, 0.04"
+        for missing in ("q", "q_link"):
+            with expect_fail(UsageError, "no q-values"):
+                explore(few_lineages(**{missing: None}), "toy.html")
+    assert data["lineages"]["q"] == [None, 0.02, 0.04, None, 0.08], "of links, as the lineages say"
+    assert data["lineages"]["q_lineage"] == [0.03, 0.12] and data["meta"]["rate"] == 0.12
     assert data["chance"] is None, "these lineages keep nothing of their nulls"
-    assert data["lineages"]["alone"] == [0, 0, 1] and data["meta"]["rate"] == 0.04
+    assert data["lineages"]["alone"] == [0, 0, 1]
     data["meta"]["about"]
 
 
-def test_a_link_of_strangers_passes_where_one_of_the_suite_would():
-    members = torch.tensor([[1, 1, -1], [0, -1, 1]])
-    p = torch.tensor([[0.015, 1, 1], [0.5, 1, 1]], dtype=torch.float64)
-    drawn = Chance(members, members, torch.tensor([2.0, 2.0]), torch.full((2, 3), 0.5).double(), p, p[:, 0])
+def test_strangers_pass_where_the_suite_would():
+    members = torch.tensor([[1, 1, -1], [0, -1, 1], [1, -1, 0]])
+    link = torch.tensor([[0.85, 0, 0], [0.95, 0, 0], [0.2, 0, 0]], dtype=torch.float64)
+    weight, q = torch.tensor([[0.5, 2.0, 0.25], [0.03, 0.12, 0.2]], dtype=torch.float64)
+    drawn = dict(parts=Chance(members, members, weight, link, link, link[:, 0], q))
+    t = few_lineages(drawn=drawn, info=dict(name="toy", options=dict(q=0.15)))
     with tempfile.TemporaryDirectory() as folder:
-        data = page_data(explore(few_lineages(drawn=dict(parts=drawn)), Path(folder) / "toy.html"))
-    q = {0.01: 0.03, 0.02: 0.03, 0.04: 0.04}  # p and q of the links of the suite
-    assert data["chance"]["q"] == [None, q[0.02], None, 1.0], "0.015 passes with 0.02; 0.5 passes with no link"
-    assert data["meta"]["chance_draws"] == 0.5, "each lineage stands for two"
-    assert data["chance"]["alone"] == [0, 0, 0] and data["chance"]["layer"] == [0, 1, 0, 2]
+        chance = page_data(explore(t, Path(folder) / "toy.html"))["chance"]
+    assert chance["q_lineage"] == [0.03, 0.12] and chance["layer"] == [0, 1, 0, 2], (
+        "0.2 is beyond the cut of these lineages"
+    )
+    assert chance["q"] == [None, 0.04, None, 1.0], "0.85 passes with 0.8; no link of the suite spans two layers"
+    assert chance["weight"] == [0.5, 2.0] and chance["alone"] == [0, 2, 0], "of two latents a layer, less 2.5, 0.5 and 2"
 
 
 def test_pairs_that_come_near_are_above_the_threshold_and_in_two_lineages():
@@ -98,7 +103,19 @@ def test_a_split_leads_to_both_children():
     members = torch.tensor([[0, 0, -1], *alone])
     link = torch.full(members.shape, 0.5).double()
     info = dict(name="toy", nulls={})
-    t = Lineages(members, (4, 5, 6), (8, 8, 8), torch.zeros(len(members)).double(), link, link / 50, link[:, 0], info)
+    t = Lineages(
+        members,
+        (4, 5, 6),
+        (8, 8, 8),
+        torch.zeros(len(members)).double(),
+        link,
+        link / 50,
+        link[:, 0],
+        info,
+        {},
+        link / 50,
+        link[:, 0],
+    )
     with tempfile.TemporaryDirectory() as folder:
         data = page_data(explore(t, Path(folder) / "toy.html", events=told))
     assert len(data["events"]["event"]) == len(told), "latents that are alone and split are in the file"

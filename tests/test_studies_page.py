@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from saematch.studies.page import (
+    EVENTS,
     columns,
+    as_columns,
+    threads_at,
+    counted,
+    rows_at,
     atlas,
     compressed,
     asset,
@@ -25,6 +30,7 @@ def test_members_stand_in_order_and_links_at_their_later_member():
     members, links = some_lineages(n=30, seed=3)
     c = columns(members, links, [14, 15, 16])
     assert c["offset"][-1] == len(members) == len(c["latent"]) and len(c["p"]) == len(c["offset"]) - 1
+    assert c["q_lineage"] == members.sort_values("lineage").groupby("lineage").q.first().tolist()
     number = {(14 + x, i): m for m, (x, i) in enumerate(zip(c["layer"], c["latent"]))}
     for link in links.itertuples():
         m = number[link.layer_b, link.latent_b]
@@ -37,6 +43,43 @@ def test_members_stand_in_order_and_links_at_their_later_member():
         columns(twice, links, [14, 15, 16])
     with expect_fail(UsageError, "1 links end in latents that are in no lineage, the first in latent 77"):
         columns(members, pd.concat([links, links.head(1).assign(latent_b=77)]), [14, 15, 16])
+
+
+def test_what_is_counted_at_a_rate():
+    members, links = some_lineages(n=50, seed=4)
+    c = as_columns(columns(members, links, [14, 15, 16], {15: 7}))
+    for rate in (0.05, 0.02, 0.0):
+        t, told = threads_at(c, rate), counted(c, threads_at(c, rate))
+        passes = members.q <= rate
+        cut = members.assign(lineage=members.lineage.where(passes, -1 - np.arange(len(members))))
+        life = cut.groupby("lineage").layer.agg(["min", "max", "size"])
+        assert len(t.start) == len(life) and told["census"]["links"] == (life["size"] - 1).sum()
+        born = life.groupby("min").size().reindex([14, 15, 16], fill_value=0) + [0, 7, 0]
+        assert told["census"]["born"] == born.tolist() and told["census"]["alive"] == [50, 57, 50]
+        assert told["census"]["length"] == np.bincount(life["size"], minlength=4).tolist()[:1] + [
+            (life["size"] == 1).sum() + 7,
+            *np.bincount(life["size"], minlength=4).tolist()[2:],
+        ]
+    twice = counted(
+        c | dict(weight=np.full(len(c["p"]), 2.0)), threads_at(c | dict(weight=np.full(len(c["p"]), 2.0)), 0.05)
+    )
+    assert twice["census"]["links"] == 2 * len(links), "a lineage counts as often as its weight says"
+
+
+def test_a_row_says_what_a_lineage_is():
+    members, links = some_lineages(n=50, seed=4)
+    c = as_columns(columns(members, links, [14, 15, 16]))
+    t, unclear = threads_at(c, 0.05), np.zeros(len(members), dtype=bool)
+    rows = rows_at(c, t, unclear, np.zeros(len(members), dtype=int))
+    life = members.groupby("lineage")
+    assert rows["length"].tolist() == life.size().tolist()
+    weakest = links.groupby("lineage").similarity.min().reindex(life.size().index)
+    np.testing.assert_array_equal(rows["weakest"], weakest)
+    first, last = (life.layer.agg(f).to_numpy() for f in ("min", "max"))
+    bits = dict(birth=first > 14, death=last < 16, gap=last - first + 1 > life.size().to_numpy())
+    for name, there in bits.items():
+        assert ((rows["events"] >> EVENTS.index(name) & 1) == there).all(), name
+    assert np.allclose(rows["frequency"], 0.01) and np.array_equal(rows["member"], t.start)
 
 
 def test_a_page_is_one_file_that_asks_for_nothing():
@@ -68,9 +111,14 @@ def test_what_the_page_does_not_hold_is_refused():
     with expect_fail(UsageError, "events: latent 0 of layer 99"):
         atlas(members, links, title="toy", rate=0.05, events=split)
     split = split.assign(layer=14)
-    data = atlas(members, links, title="toy", rate=0.05, events=split, chance=(members, links, 1), alone={16: 5})
+    data = atlas(
+        members, links, title="toy", rate=0.05, events=split, chance=(members.assign(weight=0.5), links), alone={16: 5}
+    )
     assert data["events"]["event"] == ["split"] and len(data["events"]["others"][0]) == 2
     assert data["chance"]["offset"] == data["lineages"]["offset"] and data["lineages"]["alone"] == [0, 0, 5]
+    assert set(data["chance"]["weight"]) == {0.5} and "weight" not in data["lineages"], (
+        "a lineage of strangers stands for so many"
+    )
 
 
 def test_a_widget_holds_the_same_data():

@@ -27,7 +27,7 @@ def test_a_server_gives_the_page_the_lineages_and_single_cards():
         page = ask(at + "/").read().decode()
         import gzip
 
-        data = json.loads(gzip.decompress(ask(at + "/atlas.json").read()))
+        data = json.loads(gzip.decompress(ask(at + "/view.json?focus=4/0&to=100").read()))
         card = json.loads(ask(at + "/cards/0/1.json").read())
         no_card = ("/cards/1/0.json", "/cards/0/7.json", "/cards/9/0.json")
         for path in (*no_card, "/../setup.py", "/etc/passwd", "/cards/0/../0.json"):
@@ -35,6 +35,11 @@ def test_a_server_gives_the_page_the_lineages_and_single_cards():
                 ask(at + path)
             except urllib.error.HTTPError as e:
                 said[path] = e.code
+        for query in ("rate=nan", "rate=-1", "least=few"):
+            try:
+                ask(f"{at}/view.json?{query}")
+            except urllib.error.HTTPError as e:
+                said[query] = e.code, e.read().decode()
         try:
             ask(at + "/", Host="evil.example")
         except urllib.error.HTTPError as e:
@@ -44,6 +49,7 @@ def test_a_server_gives_the_page_the_lineages_and_single_cards():
     with expect_fail(UsageError, "a port is a number"):
         explorer_server(one_lineage(), cards, 70000)
     assert "data-served" in page and "connect-src &#39;self&#39;" in page and 'id="atlas"' not in page
-    assert data["lineages"]["offset"] == [0, 2] and card["vocabulary"] == [" token1", " layer4"]
-    assert set(said.values()) == {404, 403} and len(said) == 7
+    assert data["atlas"]["lineages"]["offset"] == [0, 2] and data["rows"][0]["name"] == "4/0" and data["total"] == 1
+    assert card["vocabulary"] == [" token1", " layer4"]
+    assert {v if isinstance(v, int) else v[0] for v in said.values()} == {404, 403, 400} and len(said) == 10
     said

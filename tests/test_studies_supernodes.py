@@ -11,6 +11,8 @@ from saematch.studies.supernodes import (
     by_chance,
     merged,
     supernodes,
+    graph_scores,
+    on_loops,
     decoder_suite,
 )
 
@@ -98,6 +100,29 @@ def test_merged_links_add_up():
     assert {e[end] for e in one["links"] for end in ("source", "target")} <= ids
     assert not any(e["source"] == e["target"] for e in one["links"])
     pd.DataFrame(one["links"])
+
+
+def test_loops_and_scores_are_what_the_paths_say():
+    graph = small_graph()
+    graph["nodes"].append({**node(9, 1, 0), "feature_type": "embedding"})
+    graph["links"] += [
+        dict(source="9_1_0", target=b, weight=w) for b, w in (("4_0_1", 1.0), ("4_0_0", 1.0), ("6_0_1", 1.0))
+    ]
+    one = supernodes(graph, two_lineages(), merge=True)
+    # into 6_0_1: 4 from 5_0_1 (token behind it), 0.5 from 5_3_1 (too), 1 from the token, 0.25 from the error
+    replacement, completeness = graph_scores({**graph, "nodes": [
+        {**n, "token_prob": 0.5} if n["feature_type"] == "logit" else n for n in graph["nodes"]
+    ]})  # fmt: skip
+    assert math.isclose(replacement, 5.5 / 5.75), "of what reaches the only token that is said"
+    reaches = dict(logit=1, last=1, middle=4 / 5.75, odd=0.5 / 5.75, early=4.5 / 5.75, token=5.5 / 5.75, error=0.25 / 5.75)
+    explained = dict(logit=1, last=5.5 / 5.75, middle=1, odd=1, early=1, token=1, error=1)
+    assert math.isclose(completeness, sum(reaches[k] * explained[k] for k in reaches) / sum(reaches.values()))
+    assert on_loops(graph) == (0, 0.0)
+    loops, along = on_loops(one.merged)
+    assert loops == 2 and along == 1.5 / sum(abs(e["weight"]) for e in one.merged["links"]), (
+        "feature 0 and latent 3, both ways"
+    )
+    one.scores
 
 
 def test_a_graph_of_something_else_is_refused():

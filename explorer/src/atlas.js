@@ -24,22 +24,18 @@ export const EVENTS = {
 const BIT = Object.fromEntries(Object.keys(EVENTS).map((name, i) => [name, 1 << i]));
 
 /**
- * Lineages cut at links whose q-value is above the rate that the reader chose: threads, each a range of members
- * [start, end). `of` gives the thread of a member.
+ * Lineages at the rate that the reader chose: threads, each a range of members [start, end). The members of a lineage
+ * with a larger q-value are alone. `of` gives the thread of a member, `weight` how many lineages a thread stands for.
  */
 function cut(lineages, rate) {
-  const { offset, layer, q } = lineages, start = [], end = [], lineage = [];
+  const { offset, layer, q_lineage: q, weight } = lineages, start = [], end = [], lineage = [];
   for (let k = 0; k + 1 < offset.length; k++) {
-    let from = offset[k];
-    for (let m = from + 1; m <= offset[k + 1]; m++) {
-      if (m < offset[k + 1] && q[m] <= rate) continue;
-      start.push(from), end.push(m), lineage.push(k);
-      from = m;
-    }
+    const passes = q[k] !== null && q[k] <= rate;
+    for (let m = offset[k]; m < offset[k + 1]; m++) if (!passes || m === offset[k]) start.push(m), end.push(passes ? offset[k + 1] : m + 1), lineage.push(k);
   }
   const of = new Int32Array(layer.length);
   start.forEach((s, t) => of.fill(t, s, end[t]));
-  return { start, end, lineage, of, count: start.length };
+  return { start, end, lineage, of, count: start.length, weight: weight ? (t) => weight[lineage[t]] : () => 1 };
 }
 
 /** How many threads live, begin and end in each layer, and how long they are; `alone` counts latents left out of the file. */
@@ -47,12 +43,12 @@ function census(lineages, threads, alone) {
   const n = alone.length, out = { alive: [...alone], born: [...alone], ended: [...alone], length: new Array(n + 1).fill(0), links: 0 };
   out.length[1] = alone.reduce((a, b) => a + b, 0);
   for (let t = 0; t < threads.count; t++) {
-    const [s, e] = [threads.start[t], threads.end[t]];
-    out.length[e - s] += 1;
-    out.links += e - s - 1;
-    for (let m = s; m < e; m++) out.alive[lineages.layer[m]] += 1;
-    out.born[lineages.layer[s]] += 1;
-    out.ended[lineages.layer[e - 1]] += 1;
+    const [s, e] = [threads.start[t], threads.end[t]], w = threads.weight(t);
+    out.length[e - s] += w;
+    out.links += w * (e - s - 1);
+    for (let m = s; m < e; m++) out.alive[lineages.layer[m]] += w;
+    out.born[lineages.layer[s]] += w;
+    out.ended[lineages.layer[e - 1]] += w;
   }
   return out;
 }
@@ -93,16 +89,15 @@ export class Atlas {
   /** Columns of the list at a rate, one entry a thread, computed once. */
   columns(threads) {
     if (threads.columns) return threads.columns;
-    const { layer, similarity, q, p, label } = this.lineages, n = threads.count, last = this.layers.length - 1;
+    const { layer, similarity, q_lineage: q, p, label } = this.lineages, n = threads.count, last = this.layers.length - 1;
     const blurred = this.lineages.labels.map(unclear), dim = (m) => label[m] === undefined || blurred[label[m]];
-    const out = { length: new Int16Array(n), first: new Int16Array(n), weakest: new Float32Array(n), q: new Float64Array(n), p: new Float64Array(n), frequency: new Float64Array(n), member: new Int32Array(n), events: new Uint8Array(n) };
+    const out = { length: new Int16Array(n), first: new Int16Array(n), weakest: new Float64Array(n), q: new Float64Array(n), p: new Float64Array(n), frequency: new Float64Array(n), member: new Int32Array(n), events: new Uint8Array(n) };
     for (let t = 0; t < n; t++) {
       const [s, e] = [threads.start[t], threads.end[t]];
-      let weakest = NaN, worst = NaN, often = 0, known = 0, best = s, bits = (layer[s] > 0 ? BIT.birth : 0) | (layer[e - 1] < last ? BIT.death : 0);
+      let weakest = NaN, often = 0, known = 0, best = s, bits = (layer[s] > 0 ? BIT.birth : 0) | (layer[e - 1] < last ? BIT.death : 0);
       for (let m = s; m < e; m++) {
         if (m > s) {
           if (!(weakest <= similarity[m])) weakest = similarity[m];
-          if (!(worst >= q[m])) worst = q[m];
           if (layer[m] - layer[m - 1] > 1) bits |= BIT.gap;
         }
         const f = this.frequency(m);
@@ -110,18 +105,18 @@ export class Atlas {
         if (dim(best) && !dim(m)) best = m;
         for (const k of this.eventsOf.get(m) ?? []) bits |= BIT[this.events.event[k]];
       }
-      out.length[t] = e - s; out.first[t] = this.layers[layer[s]]; out.weakest[t] = weakest; out.q[t] = worst;
+      out.length[t] = e - s; out.first[t] = this.layers[layer[s]]; out.weakest[t] = weakest; out.q[t] = e - s > 1 ? q[threads.lineage[t]] ?? NaN : NaN;
       out.p[t] = p[threads.lineage[t]] ?? NaN; out.frequency[t] = known ? often / known : NaN; out.member[t] = best; out.events[t] = bits;
     }
     return (threads.columns = out);
   }
 
-  /** A row of the list: what a thread is, in numbers; NaN where there is nothing to say. */
+  /** A row of the list: what a thread is, in numbers; null where there is nothing to say. */
   row(threads, t) {
-    const c = this.columns(threads), e = threads.end[t];
+    const c = this.columns(threads), e = threads.end[t], known = (v) => (Number.isNaN(v) ? null : v);
     return {
-      t, first: c.first[t], last: this.layers[this.lineages.layer[e - 1]], length: c.length[t], weakest: c.weakest[t], q: c.q[t], p: c.p[t],
-      frequency: c.frequency[t], label: this.label(c.member[t]), member: c.member[t], events: Object.keys(EVENTS).filter((name) => c.events[t] & BIT[name]),
+      first: c.first[t], last: this.layers[this.lineages.layer[e - 1]], length: c.length[t], weakest: known(c.weakest[t]), q: known(c.q[t]), p: known(c.p[t]),
+      frequency: known(c.frequency[t]), label: this.label(c.member[t]), name: this.name(c.member[t]), events: Object.keys(EVENTS).filter((name) => c.events[t] & BIT[name]),
     };
   }
 

@@ -11,8 +11,7 @@ const short = (text, n) => (text.length > n ? `${text.slice(0, n - 1)}…` : tex
 /** How sure a link is, as opacity: full at q = 0, faint at the largest rate of the file. */
 const evidence = (q, most) => (q === null || q === undefined ? 0.35 : 0.35 + 0.6 * (1 - Math.min(1, q / most)));
 
-export function lanes(atlas, state, act) {
-  const { rate, threads, focus, width } = state;
+export function lanes({ atlas, threads, focus, census }, { width }, act) {
   if (focus === undefined) return html`<p class="sx-empty">Choose a feature from the list, or search for a token.</p>`;
   const t = threads.of[focus], near = atlas.neighbours(threads, t);
   const rows = [t, ...near.map((n) => n.t)];
@@ -48,7 +47,7 @@ export function lanes(atlas, state, act) {
       aria-label="Lineage of ${atlas.name(focus)} and its neighbours over the layers ${atlas.layers[0]} to ${atlas.layers.at(-1)}">
     ${atlas.layers.map((layer, i) => svg`<g><line x1=${x(i)} x2=${x(i)} y1=${TOP - 8} y2=${height - FLOW} stroke="currentColor" stroke-opacity="0.15"></line>
       <text x=${x(i)} y="24" text-anchor="middle" fill="currentColor" font-weight="600">layer ${layer}</text></g>`)}
-    ${drawn}${others}${nodes}${glyphs}${flows(atlas, threads.census, x, height, step, 1)}
+    ${drawn}${others}${nodes}${glyphs}${flows(atlas, census, x, height, step)}
   </svg></div>
   <p class="sx-key">Link width: similarity. Opacity: evidence (smaller q, darker). Dotted: above the threshold, not taken by the
     optimum. Dashed: split or merge. ${Object.values(EVENTS).map((e) => html`<span class="sx-glyphkey">${e.glyph} ${e.text}</span> `)}</p>
@@ -61,7 +60,7 @@ function node(atlas, m, [px, py], mine, focused, act, step) {
   const says = `${shown} ${number}: layer ${atlas.layers[atlas.lineages.layer[m]]}, latent ${number}, ${label}` + (f === null ? "" : `, active on ${(100 * f).toPrecision(2)} % of tokens`);
   return svg`<g class="sx-node ${mine ? "sx-mine" : ""} ${focused ? "sx-focus" : ""}" role="button" tabindex="0" data-member=${m}
       aria-label=${says} aria-pressed=${focused ? "true" : "false"}
-      @click=${() => act.focus(m)} @keydown=${(e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); act.focus(m); } }}>
+      @click=${() => act.focus(atlas.name(m))} @keydown=${(e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); act.focus(atlas.name(m)); } }}>
     <title>${says}</title>
     <circle cx=${px} cy=${py} r=${focused ? 9 : mine ? 7 : 5} stroke="currentColor" stroke-width="2" fill="currentColor" fill-opacity=${focused ? 1 : 0.25}></circle>
     <text x=${px} y=${py - 13} text-anchor="middle" fill="currentColor" font-weight=${mine ? 600 : 400}>${shown}</text>
@@ -75,8 +74,8 @@ function glyph(happening, [px, py]) {
 }
 
 /** Everything else, aggregated: how many threads go on, begin and end in each layer. */
-function flows(atlas, census, x, height, step, draws) {
-  const said = (n) => Math.round(n / draws).toLocaleString("en");
+function flows(atlas, census, x, height, step) {
+  const said = (n) => Math.round(n).toLocaleString("en");
   const most = Math.max(...census.alive), tall = scaleLinear([0, most], [0, FLOW - 44]), base = height - 24, bar = step * 0.28;
   return svg`<g class="sx-flows">${atlas.layers.map((layer, i) => {
     const alive = census.alive[i], born = census.born[i], on = alive - census.ended[i];
@@ -95,20 +94,20 @@ function ribbon(x0, a0, b0, x1, a1, b1) {
 }
 
 /** What chance draws: the longest threads of the null suites under the same rate, no names, and the same flows. */
-export function strangers(atlas, { threads, width, rate }) {
-  const n = 8, draws = atlas.meta.chance_draws || 1, order = [...Array(threads.count).keys()].filter((t) => threads.end[t] - threads.start[t] > 1);
-  order.sort((a, b) => threads.end[b] - threads.start[b] - (threads.end[a] - threads.start[a]));
-  const rows = order.slice(0, n), height = TOP + Math.max(1, rows.length) * 34 + FLOW;
+export function strangers({ atlas, chance }, { rate, width }) {
+  const threads = atlas.threads(rate, true), { layer, similarity, q } = atlas.chance, long = (t) => threads.end[t] - threads.start[t];
+  const rows = [...Array(threads.count).keys()].filter((t) => long(t) > 1).sort((a, b) => long(b) - long(a)).slice(0, 8);
+  const height = TOP + Math.max(1, rows.length) * 34 + FLOW, y = (r) => TOP + r * 34 + 17;
   const step = Math.max(width < 640 ? 84 : 110, width / atlas.layers.length), w = step * atlas.layers.length;
   const x = scalePoint(atlas.layers.map((_, i) => i), [step / 2, w - step / 2]), thick = scaleLinear([0, 1], [1, 14]).clamp(true);
-  const { layer, similarity, q } = atlas.chance;
-  const y = (r) => TOP + r * 34 + 17;
-  return html`<p class="sx-soft">The longest of ${Math.round(order.length / draws).toLocaleString("en")} lineages that the same method finds among strangers at q ≤ ${rate.toPrecision(2)}.</p>
+  const many = Math.round(chance.census.length.slice(2).reduce((a, b) => a + b, 0)), few = (n) => (n >= 10 ? Math.round(n) : Number(n.toPrecision(2)));
+  return html`<p class="sx-soft">${many === 0 ? "The same method finds no lineage" : many === 1 ? "The same method finds one lineage" : `The same method finds ${many.toLocaleString("en")} lineages`} of two layers or more among strangers at q ≤ ${rate.toPrecision(2)}${many ? ", the longest first" : ""}.
+      A world of strangers may be smaller than the suite: then each of its lineages stands for several, and is counted as often.</p>
   <div class="sx-scroll" role="region" tabindex="0" aria-label="Lanes"><svg class="sx-lanes" role="img" width=${w} height=${height} viewBox="0 0 ${w} ${height}" font-family="system-ui, sans-serif" font-size="12" aria-label="Lineages that chance draws">
     ${atlas.layers.map((l, i) => svg`<text x=${x(i)} y="24" text-anchor="middle" fill="currentColor" font-weight="600">layer ${l}</text>`)}
     ${rows.map((t, r) => { const out = []; for (let m = threads.start[t]; m < threads.end[t]; m++) {
       if (m > threads.start[t]) out.push(svg`<path d="M${x(layer[m - 1])},${y(r)}L${x(layer[m])},${y(r)}" stroke="currentColor" fill="none" stroke-width=${thick(similarity[m]).toFixed(1)} stroke-opacity=${evidence(q[m], atlas.meta.rate).toFixed(2)}><title>similarity ${similarity[m].toFixed(2)}</title></path>`);
       out.push(svg`<circle cx=${x(layer[m])} cy=${y(r)} r="5" fill="currentColor" fill-opacity="0.3" stroke="currentColor"></circle>`);
-    } return out; })}
-    ${flows(atlas, threads.census, x, height, step, draws)}</svg></div>`;
+    } out.push(svg`<text x=${x(layer[threads.end[t] - 1]) + 12} y=${y(r) + 4} fill="currentColor">stands for ${few(threads.weight(t))}</text>`); return out; })}
+    ${flows(atlas, chance.census, x, height, step)}</svg></div>`;
 }

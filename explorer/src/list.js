@@ -8,7 +8,7 @@ const COLUMNS = [
   ["first", "Layers", "first and last layer"],
   ["length", "Length", "layers in which the feature is found"],
   ["weakest", "Weakest link", "smallest similarity between neighbouring members"],
-  ["q", "q", "false discovery rate at which its last link appears"],
+  ["q", "q", "share of false ones among the lineages of its length that are as tight"],
   ["p", "p", "share of chance lineages as long and as tight"],
   ["frequency", "Frequency", "share of tokens on which members are active"],
   ["events", "Events", "births, deaths, gaps, splits, merges"],
@@ -30,10 +30,10 @@ export function order(atlas, threads, { event, least, sort, down }, hits) {
   return out.sort((s, t) => score[t] - score[s] || key[s] - key[t] || first[s] - first[t] || s - t);
 }
 
-/** The place of each label in the order of the alphabet. */
+/** The place of each label in the order of the alphabet, small and capital letters together. */
 function ranks(labels) {
-  const order = labels.map((_, i) => i), compare = new Intl.Collator("en").compare, out = new Float64Array(labels.length);
-  order.sort((a, b) => compare(labels[a], labels[b])).forEach((i, place) => (out[i] = place));
+  const low = labels.map((l) => l.toLowerCase()), out = new Float64Array(labels.length), less = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+  labels.map((_, i) => i).sort((a, b) => less(low[a], low[b]) || less(labels[a], labels[b])).forEach((i, place) => (out[i] = place));
   return out;
 }
 
@@ -45,23 +45,28 @@ export function windowed(scroller, count, changed) {
   });
 }
 
-export function list(atlas, threads, all, virtual, state, act) {
-  const { sort, down, current } = state, seen = virtual ? virtual.getVirtualItems() : [];
-  const shown = seen.length ? seen.map((v) => v.index) : all.slice(0, 40).map((_, i) => i);
-  const before = seen.length ? seen[0].start : 0, total = virtual ? virtual.getTotalSize() : 34 * all.length;
-  const after = seen.length ? total - seen.at(-1).end : 0;
-  return html`<table class="sx-table" aria-rowcount=${all.length + 1}><thead><tr>${COLUMNS.map(([key, name, about]) => html`
+export function list(shown, virtual, { sort, down }, act) {
+  const { total, place } = shown, seen = virtual ? virtual.getVirtualItems() : [];
+  const rows = seen.length ? seen.map((v) => v.index) : Array.from({ length: Math.min(40, total) }, (_, i) => i);
+  const before = seen.length ? seen[0].start : 0, high = virtual ? virtual.getTotalSize() : 34 * total;
+  const after = seen.length ? high - seen.at(-1).end : 0;
+  return html`<table class="sx-table" aria-rowcount=${total + 1}><thead><tr>${COLUMNS.map(([key, name, about]) => html`
       <th scope="col" aria-sort=${sort === key ? (down ? "descending" : "ascending") : "none"} class="sx-${key}">
         <button title=${about} @click=${() => act.sort(key)}>${name}${sort === key ? (down ? " ↓" : " ↑") : nothing}</button></th>`)}</tr></thead>
     <tbody><tr aria-hidden="true" style="height:${before}px"></tr>
-    ${shown.filter((i) => i < all.length).map((i) => { const r = atlas.row(threads, all[i]); return html`<tr aria-rowindex=${i + 2} aria-selected=${r.t === current} @click=${() => act.focus(r.member)}>
-      <td class="sx-label"><button @click=${(e) => { e.stopPropagation(); act.focus(r.member); }}>${r.label || "no label"}</button></td>
-      <td>${r.first === r.last ? r.first : `${r.first}–${r.last}`}</td><td>${r.length}</td>
-      <td>${number(r.weakest)}</td><td>${number(r.q)}</td>
-      <td>${number(r.p)}</td><td>${Number.isNaN(r.frequency) ? "" : `${number(100 * r.frequency)} %`}</td>
-      <td>${r.events.map((e) => html`<span title=${EVENTS[e].about}>${EVENTS[e].glyph}<span class="sx-hide"> ${EVENTS[e].text}</span></span> `)}</td></tr>`; })}
+    ${rows.filter((i) => i < total).map((i) => row(shown.row(i), i, i === place, act))}
     <tr aria-hidden="true" style="height:${after}px"></tr></tbody></table>
-  ${all.length ? nothing : html`<p class="sx-empty">No lineage passes these filters.</p>`}`;
+  ${total ? nothing : html`<p class="sx-empty">No lineage passes these filters.</p>`}`;
 }
 
-const number = (v) => (Number.isNaN(v) ? "" : v.toPrecision(2));
+function row(r, i, current, act) {
+  if (!r) return html`<tr aria-rowindex=${i + 2} aria-busy="true"><td class="sx-label sx-soft" colspan="8">…</td></tr>`;
+  return html`<tr aria-rowindex=${i + 2} aria-selected=${current} @click=${() => act.focus(r.name)}>
+      <td class="sx-label"><button @click=${(e) => { e.stopPropagation(); act.focus(r.name); }}>${r.label || "no label"}</button></td>
+      <td>${r.first === r.last ? r.first : `${r.first}–${r.last}`}</td><td>${r.length}</td>
+      <td>${number(r.weakest)}</td><td>${number(r.q)}</td>
+      <td>${number(r.p)}</td><td>${r.frequency === null ? "" : `${number(100 * r.frequency)} %`}</td>
+      <td>${r.events.map((e) => html`<span title=${EVENTS[e].about}>${EVENTS[e].glyph}<span class="sx-hide"> ${EVENTS[e].text}</span></span> `)}</td></tr>`;
+}
+
+const number = (v) => (v === null ? "" : v.toPrecision(2));

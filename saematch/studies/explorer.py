@@ -13,44 +13,43 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import false_discovery_control
 
 from ..ground import UsageError, progress_bar
 from ..judging.depth import directions
 from ..judging.splits import merges, splits
 from ..matching.joint import Similarities
 from ..matching.lineage import Lineages
+from ..matching.select import q_among
 from ..model.cards import Cards, known_suite
 from .page import atlas, compressed, packet, write_page
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000022
 def judged_links(t: Lineages) -> pd.DataFrame:
-    "The links of lineages with q-values. Raises UsageError for lineages without p-values, or of one latent each."
+    "The links of lineages, with q-values. Raises UsageError for lineages without q-values, or of one latent each."
     links = t.links()
-    if t.p_link is None or not len(links):
-        what = "no link" if t.p_link is not None else "no p-values"
+    if not len(links) or t.q is None or links.q.isna().any():
+        what = "no q-values" if len(links) else "no link"
         raise UsageError(f"these lineages have {what}: make them with saematch.lineages(suite), from several layers")
-    return links.assign(q=false_discovery_control(links.p))
+    return links
 
 
 def by_chance(t: Lineages, links: pd.DataFrame) -> tuple | None:  # as `atlas` takes it
-    "What the null that draws most draws, with the q-values that its links would get among those of the suite."
+    "What the null that draws most draws: members and links, as these would be judged in the suite; latents alone."
     if not t.drawn:
         return None
-    kind = max(t.drawn, key=lambda k: float(t.drawn[k].weight.sum()))
+    kind = max(t.drawn, key=lambda k: float(t.chance_of(k).weight.sum()))
     members, drawn = t.chance(kind), t.chance_links(kind)
     members["latent"] = np.arange(len(members))  # latents of null worlds have no names
     row = members.set_index(["lineage", "layer"]).latent
     for side in "ab":
         at = pd.MultiIndex.from_arrays([drawn.lineage, drawn[f"layer_{side}"]])
         drawn[f"latent_{side}"] = row.reindex(at).to_numpy()
-    order = links.sort_values("p")
-    passes = np.append(order.q.to_numpy(), 1.0)  # a larger p than any link has: never
-    drawn["q"] = passes[np.searchsorted(order.p.to_numpy(), drawn.p.to_numpy())]
-    draws = 1 / float(t.drawn[kind].weight.mean()) if len(members) else 1.0
-    found = members.groupby("layer").size().reindex(t.layers, fill_value=0)
-    alone = {layer: max(0, round(width * draws) - int(found[layer])) for layer, width in zip(t.layers, t.widths)}
-    return members, drawn, draws, alone
+    of = lambda table, name: torch.tensor(table[name].to_numpy())
+    known = tuple(of(links, name) for name in ("span", "similarity", "q"))
+    drawn["q"] = q_among(of(drawn, "span"), of(drawn, "similarity"), known).numpy()
+    found = members.groupby("layer").weight.sum().reindex(t.layers, fill_value=0.0)
+    alone = {layer: max(0, width - round(found[layer])) for layer, width in zip(t.layers, t.widths)}
+    return members, drawn, alone
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000030
 def near_pairs(
@@ -82,23 +81,28 @@ def split_events(
     saes: Mapping,  # the suite: layer -> SAE
     layers: Sequence[int],  # in order
     q: float = 0.05,  # false discovery rate for each pair of layers
+    progress: bool | None = None,
     **how,  # options of `splits`
 ) -> pd.DataFrame:  # event, layer, latent, others
     "Splits and merges of neighbouring layers as the page takes them. Raises like `splits`."
     rows = []
-    for x, y in zip(layers, layers[1:]):
+    for x, y in progress_bar(list(zip(layers, layers[1:])), progress, desc="splits"):
         apart, together = splits(saes[x], saes[y], q, **how), merges(saes[x], saes[y], q, **how)
         rows += [("split", x, r.parent, [(y, r.child), (y, r.other)]) for r in apart.itertuples()]
         rows += [("merge", y, r.child, [(x, r.parent), (x, r.other)]) for r in together.itertuples()]
     return pd.DataFrame(rows, columns=["event", "layer", "latent", "others"])
 
 
-def from_weights(t: Lineages) -> dict:  # near, events: arguments of `explore`
-    "What comes near and what splits, where the suite of the lineages lies on this machine; else nothing."
-    suite = known_suite(str(t.info.get("name", "")))
+def from_weights(
+    t: Lineages,
+    suite: Mapping | None = None,  # its SAEs; default: those that lie on this machine under its name
+    progress: bool | None = None,
+) -> dict:  # near, events: arguments of `explore`
+    "What comes near and what splits; nothing where the SAEs are not at hand."
+    suite = known_suite(str(t.info.get("name", ""))) if suite is None else suite
     if not isinstance(suite, Mapping) or not set(t.layers) <= set(suite):
         return {}
-    events = split_events(suite, t.layers, nulls=("signs", "siblings"))  # a rotation is never the worst
+    events = split_events(suite, t.layers, progress=progress, nulls=("signs", "siblings"))  # a rotation is never worst
     return dict(near=near_pairs(t, suite), events=events)
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000032
@@ -159,7 +163,7 @@ def atlas_of(
         links,
         title=title or t.info["name"],
         about=beside_strangers(t),
-        rate=float(links.q.max()),
+        rate=float(members.q.round(5).max()),
         near=near,
         events=events,
         chance=by_chance(t, links),

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..ground import UsageError, read_json, sweep, user_path, write_json
 from ..saes.gauge import judged_in
 from ..saes.suite import Suite, fingerprint, load_suite
-from .explorer import explore
+from .explorer import explore, from_weights
 from saematch.studies.lives import (
     LINEAGES,
     cards_or_reason,
@@ -163,7 +163,8 @@ def followed(
     pairs = named_pairs(matches.direct(*layers[:2]), cards[layers[0]], cards[layers[1]]) if cards else []
     page = lives_page(t, cards, why, pairs) | dict(findings=lived(t), explorer="")
     if cards and int(t.lengths.max()) > 1:
-        page["explorer"] = explore(t, at / EXPLORER, cards).name
+        beside = from_weights(t, suite, progress)  # what comes near, what splits
+        page["explorer"] = explore(t, at / EXPLORER, cards, progress=progress, **beside).name
     return t, page, summarised(t, cards)
 
 # %% ../../nbs/studies/25_run.ipynb #92b15b2aa

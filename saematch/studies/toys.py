@@ -54,7 +54,19 @@ def one_lineage() -> Lineages:
     "Layers 4 and 5 with two latents each, and one lineage."
     members = torch.tensor([[0, 1], [1, -1], [-1, 0]])
     link = torch.tensor([[0.9, 0], [0, 0], [0, 0]], dtype=torch.float64)
-    return Lineages(members, (4, 5), (2, 2), torch.zeros(3).double(), link, link / 100, link[:, 0], dict(name="toy"))
+    return Lineages(
+        members,
+        (4, 5),
+        (2, 2),
+        torch.zeros(3).double(),
+        link,
+        link / 100,
+        link[:, 0],
+        dict(name="toy"),
+        {},
+        link / 50,
+        link[:, 0] / 50,
+    )
 
 # %% ../../nbs/studies/00_toys.ipynb #stoy0013
 def some_lineages(
@@ -79,7 +91,8 @@ def some_lineages(
         before = here
     names = ["lineage", "layer_a", "latent_a", "layer_b", "latent_b", "similarity", "q"]
     table = pd.DataFrame(members, columns=["lineage", "layer", "latent", "label", "frequency"])
-    return table, pd.DataFrame(links, columns=names)
+    q = rng.uniform(0, 0.05, made).round(4)
+    return table.assign(q=q[table.lineage]), pd.DataFrame(links, columns=names)
 
 # %% ../../nbs/studies/00_toys.ipynb #stoy0016
 def toy_card(layer: int = 4, latent: int = 2, **fields) -> Card:  # fields: those of `Card`
