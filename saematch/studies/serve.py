@@ -310,7 +310,7 @@ def atlas_server(
         why = e.strerror or e
         raise UsageError(f"port {port} cannot be used ({why}); choose another with --port, or 0 for any") from e
 
-
+# %% ../../nbs/studies/23_serve.ipynb #sv21000006b
 def explorer_server(
     t: Lineages,
     cards: Mapping[int, Mapping] | None = None,
