@@ -10,9 +10,9 @@ from saematch.studies.supernodes import (
     inside,
     by_chance,
     merged,
-    supernodes,
     graph_scores,
     on_loops,
+    supernodes,
     decoder_suite,
 )
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OTHERS', 'BY_HAND', 'latent_of', 'latents', 'check_belongs', 'grouped', 'between_latents', 'inside', 'dealt_anew',
-           'by_chance', 'Supernodes', 'described', 'with_supernodes', 'merged', 'supernodes', 'shares', 'graph_scores',
-           'on_loops', 'scored', 'decoder_suite']
+           'by_chance', 'Supernodes', 'described', 'with_supernodes', 'merged', 'shares', 'graph_scores', 'on_loops',
+           'scored', 'supernodes', 'decoder_suite']
 
 # %% ../../nbs/studies/22_supernodes.ipynb #sn20000003
 import itertools
@@ -230,37 +230,6 @@ def merged(graph: Mapping, table: pd.DataFrame) -> dict:
     meta = {**graph["metadata"], "slug": f"{graph['metadata']['slug']}-merged"}
     return {**graph, "metadata": meta, "qParams": q, "nodes": nodes, "links": links}
 
-# %% ../../nbs/studies/22_supernodes.ipynb #sn20000021
-def supernodes(
-    graph: Mapping,  # an attribution graph, as `read_graph` gives it
-    t: Lineages,
-    labels: Mapping | None = None,  # (layer, latent) -> a few words
-    *,
-    reach: int = 0,  # tokens between positions that are still one supernode
-    merge: bool = False,  # also the graph with one node for each supernode
-    pin: int = 0,  # supernodes to pin, so that viewers draw them
-    draws: int = 100,  # of groups of strangers
-) -> Supernodes:
-    """Group the nodes of an attribution graph that are one feature; everything else of the graph stays as it is.
-
-    Raises UsageError for a graph of another model, of layers or latents without lineages, or in which no two nodes
-    are of one lineage; ValueError for a node whose number is no latent of its layer.
-    """
-    every = latents(graph)
-    check_belongs(graph, every, t)
-    taken = set(itertools.chain.from_iterable(ids for _, *ids in graph["qParams"].get("supernodes", [])))
-    nodes = grouped(every, t, reach, taken)
-    if (nodes.group < 0).all():
-        raise UsageError(f"no two of the {len(nodes)} latents share a lineage and a token; try a larger reach")
-    links = between_latents(graph, nodes)
-    share, chance = inside(links, nodes.group.to_numpy()), by_chance(nodes, links, draws)
-    table = described(nodes, links, t, labels or {})
-    made = with_supernodes(graph, table, share, float(chance.mean()), pin)
-    one = merged(made, table) if merge else None
-    scores = scored(graph, one, nodes) if merge else None
-    left_out = int((~every.layer.isin(t.layers)).sum())
-    return Supernodes(made, table.drop(columns="ids"), share, chance, left_out, one, scores)
-
 # %% ../../nbs/studies/22_supernodes.ipynb #sn22s002
 def shares(graph: Mapping) -> csc_array:  # [target, source]
     "Effects into each node as shares of 1."
@@ -316,6 +285,37 @@ def scored(graph: Mapping, one: Mapping, nodes: pd.DataFrame, draws: int = 20) -
         strange.append(row(merged(graph, pd.DataFrame(dict(ids=ids, label="")))))
     rows = {"as it is": row(graph), "merged": row(one), "strangers merged": pd.DataFrame(strange).mean().to_dict()}
     return pd.DataFrame.from_dict(rows | {"by hand, other graphs": BY_HAND}, orient="index")
+
+# %% ../../nbs/studies/22_supernodes.ipynb #sn20000021
+def supernodes(
+    graph: Mapping,  # an attribution graph, as `read_graph` gives it
+    t: Lineages,
+    labels: Mapping | None = None,  # (layer, latent) -> a few words
+    *,
+    reach: int = 0,  # tokens between positions that are still one supernode
+    merge: bool = False,  # also the graph with one node for each supernode
+    pin: int = 0,  # supernodes to pin, so that viewers draw them
+    draws: int = 100,  # of groups of strangers
+) -> Supernodes:
+    """Group the nodes of an attribution graph that are one feature; everything else of the graph stays as it is.
+
+    Raises UsageError for a graph of another model, of layers or latents without lineages, or in which no two nodes
+    are of one lineage; ValueError for a node whose number is no latent of its layer.
+    """
+    every = latents(graph)
+    check_belongs(graph, every, t)
+    taken = set(itertools.chain.from_iterable(ids for _, *ids in graph["qParams"].get("supernodes", [])))
+    nodes = grouped(every, t, reach, taken)
+    if (nodes.group < 0).all():
+        raise UsageError(f"no two of the {len(nodes)} latents share a lineage and a token; try a larger reach")
+    links = between_latents(graph, nodes)
+    share, chance = inside(links, nodes.group.to_numpy()), by_chance(nodes, links, draws)
+    table = described(nodes, links, t, labels or {})
+    made = with_supernodes(graph, table, share, float(chance.mean()), pin)
+    one = merged(made, table) if merge else None
+    scores = scored(graph, one, nodes) if merge else None
+    left_out = int((~every.layer.isin(t.layers)).sum())
+    return Supernodes(made, table.drop(columns="ids"), share, chance, left_out, one, scores)
 
 # %% ../../nbs/studies/22_supernodes.ipynb #sn20000033
 def decoder_suite(
