@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from saematch.ground import UsageError, checksum, notebook_data, read_json, sweep, without_sum
+from saematch.ground import UsageError, checksum, notebook_data, read_json, sweep, without_sum, write_safetensors
+from saematch.matching.lineage import Lineages
 from saematch.model.lm import load_lm
 from saematch.model.toys import random_lm
 from saematch.saes.files import load_sae, read_npz, saes_below, save_sae
@@ -285,3 +286,62 @@ def test_every_table_of_the_notebooks_has_a_checksum():
         assert said == checksum(parts), f"{path}: write it with saematch.studies.tables.write_table"
     readers = [p for p in notebook_data().parent.rglob("*.ipynb") if "read_parquet(notebook_data" in p.read_text()]
     assert len(tables) >= 10 and not readers, f"{readers}: read_table checks what it reads"
+
+
+ONE = torch.arange(24)
+SOUND = dict(members=torch.stack([ONE, ONE.flip(0)], 1), gain=torch.ones(24), link=torch.full((24, 2), 0.5))
+HEADER = dict(layers=[1, 2], widths=[24, 24], info=dict(name="toys", fingerprints=["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(dict(header={k: v for k, v in HEADER.items() if k != gone}) for gone in HEADER),
+        *(dict(header=HEADER | dict(layers=odd)) for odd in ("12", [1, 2, 3], None)),
+        *(dict(header=HEADER | dict(widths=odd)) for odd in (["24", "24"], [-1, 24], [10**12, 24], [24.5, 24], 7)),
+        *(dict(header=HEADER | dict(info=odd)) for odd in ([1], None, "x")),
+        *(dict(header=odd) for odd in ({}, [1], None)),
+        *(
+            dict(members=odd)
+            for odd in (None, ONE, SOUND["members"].float(), SOUND["members"].int(), -SOUND["members"])
+        ),
+        *({name: odd} for name in ("gain", "link", "p") for odd in (torch.ones(3), torch.ones(24, 3))),
+        {"gain": None},
+        {"bogus": ONE},
+        {"parts/members": SOUND["members"].clone()},
+        {"a/b/c": ONE.clone()},
+    ],
+)
+def test_a_file_of_lineages_that_was_made_by_hand_is_read_or_refused(tmp_path, change):
+    path, header = tmp_path / "l.safetensors", change.pop("header", HEADER)
+    tensors = {k: p.clone() for k, p in (SOUND | change).items() if p is not None}
+    meta = {} if header is None else dict(header=json.dumps(header))
+    write_safetensors(path, SOUND, dict(format="saematch.lineages/1", header=json.dumps(HEADER)))
+    t = Lineages.load(path)
+    assert len(t) == 24 and "24 of two" in repr(t) and t.bound is None
+    write_safetensors(path, tensors, dict(format="saematch.lineages/1", **meta))
+    with pytest.raises(ValueError, match=f"{path} is no(t valid JSON|t a JSON object| file of lineages)"):
+        Lineages.load(path)
+
+
+def test_relations_and_splits_of_mixed_precision_and_dead_saes():
+    from saematch import relations, splits
+
+    a, b = random_sae(8, 24), random_sae(8, 24, seed=1)
+    exact = relations(a, b)
+    for x, y in ((a.to(torch.float32), b), (a, b.to(torch.float32)), (a.to(torch.bfloat16), b.to(torch.bfloat16))):
+        found = relations(x, y)
+        assert found.weight.dtype != torch.bfloat16 and (found.weight - exact.weight).abs().median() < 0.1
+        splits(x, y)
+    with pytest.raises(ValueError, match="every latent of B is dead by its weights"):
+        relations(a, replace(b, W_dec=torch.zeros_like(b.W_dec)))
+    with pytest.raises(ValueError, match="reading is the weight of B's encoder, a number from 0, not '1'"):
+        relations(a, b, reading="1")
+
+
+def test_lineages_of_abstopk_latents_say_that_they_read_signs():
+    from saematch import lineages
+
+    saes = {l: random_sae(8, 24, seed=l, activation="abstopk", k=3) for l in (1, 2)}
+    with pytest.warns(UserWarning, match="a latent of an AbsTopK SAE and its negative are one latent"):
+        lineages(saes, nulls=("signs",))

@@ -136,6 +136,12 @@ def as_layers(suite: Suite, layers: Iterable[int] | None) -> dict[int, SAE]:
             raise UsageError(
                 f"layer {first} reads {a}, layer {l} reads {b}: lineages follow one site through the depth"
             )
+    if any(s.activation == "abstopk" for s in saes.values()):
+        warnings.warn(
+            "a latent of an AbsTopK SAE and its negative are one latent, and lineages compare directions with their "
+            "signs: latents that are turned round between layers are not found. `match` finds them",
+            stacklevel=3,
+        )
     return saes
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100013

@@ -20,7 +20,7 @@ from ..ground import progress_bar
 from .calibrate import benjamini_hochberg, check_calibration, p_values
 from .nulls import NULLS, null
 from ..matching.relations import check_relations
-from ..saes.gauge import as_pair, block_weights
+from ..saes.gauge import as_pair, block_weights, one_precision
 from ..saes.health import dead
 from ..saes.sae import SAE
 
@@ -147,7 +147,7 @@ def splits(
     `child` is the nearer one; `gain` is the share of the parent's row that `other` adds. O(n m d) time, O((n + m) d)
     memory. Raises like `relations` for SAEs that cannot be compared, ValueError for q outside (0, 1] or another null.
     """
-    a, b = as_pair(a, b)
+    a, b = one_precision(*as_pair(a, b))
     check_relations(a, b, 1, "keep", 0)
     check_calibration(tuple(k for k in nulls if k != "siblings") or NULLS[:1], "cosine", 1, 0.5 if q == 1 else q, "bh")
     if not nulls:

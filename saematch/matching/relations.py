@@ -9,6 +9,7 @@ __all__ = ['LENGTHS', 'common_direction', 'reading_metric', 'Pursuit', 'pursue',
 # %% ../../nbs/matching/06_relations.ipynb #rl060003
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn.functional import cosine_similarity, embedding_bag, normalize
 
 from ..ground import UsageError, progress_bar
 from .match import Match, origin
-from ..saes.gauge import as_pair, check_pair, gauge_of, usable_units
+from ..saes.gauge import as_pair, check_pair, gauge_of, one_precision, usable_units
 from ..saes.health import dead
 from ..saes.sae import SAE
 
@@ -261,7 +262,7 @@ def check_relations(a: SAE, b: SAE, k: int, length: str, reading: float) -> None
         raise ValueError(f"k is the number of successors, from 1 to the {b.d_sae} latents of B, not {k!r}")
     if length not in LENGTHS:
         raise ValueError(f"length must be one of {', '.join(LENGTHS)}, not {length!r}")
-    if not 0 <= reading < float("inf"):
+    if not (isinstance(reading, Real) and 0 <= reading < float("inf")):
         raise ValueError(f"reading is the weight of B's encoder, a number from 0, not {reading!r}")
 
 # %% ../../nbs/matching/06_relations.ipynb #rl060026b
@@ -274,7 +275,8 @@ def code(
     **how,  # tile, progress: see `pursue`
 ) -> tuple[Int64[Tensor, "n k"], Float[Tensor, "n k"], float]:  # latents of B, weights, mean share of the row they keep
     "Rows in k latents of B, stretched; B's dead latents are left out."
-    alive = (~dead(b)).nonzero()[:, 0]
+    if not len(alive := (~dead(b)).nonzero()[:, 0]):
+        raise ValueError("every latent of B is dead by its weights, so nothing can be written in them")
     atoms = b.W_dec[alive]
     if k < b.d_sae:
         index, weight = pursue(rows, atoms, min(k, len(alive)), metric, **how)
@@ -304,7 +306,7 @@ def relations(
     O(n m d k) time, O(n k + (n + m) d + tile) memory. Raises TypeError or ValueError for SAEs of different d_model and
     k outside 1..d_sae, UsageError for different sites and transcoders.
     """
-    a, b = as_pair(a, b)
+    a, b = one_precision(*as_pair(a, b))
     check_relations(a, b, k, length, reading)
     gauge = gauge_of(True, a, b)
     units = usable_units(b, gauge)

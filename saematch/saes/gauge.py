@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GAUGES', 'BLOCKS', 'gauge_units', 'is_unit', 'usable_units', 'as_sae', 'fold', 'no_unit', 'common_gauge',
-           'has_thresholds', 'absorb_b_dec', 'block_weights', 'as_pair', 'check_pair', 'check_spaces', 'gauge_of',
-           'judging', 'judged_in', 'one_convention', 'Comparable', 'comparable', 'in_gauge', 'check_lengths',
-           'transport']
+           'has_thresholds', 'absorb_b_dec', 'block_weights', 'as_pair', 'one_precision', 'check_pair', 'check_spaces',
+           'gauge_of', 'judging', 'judged_in', 'one_convention', 'Comparable', 'comparable', 'in_gauge',
+           'check_lengths', 'transport']
 
 # %% ../../nbs/saes/06_gauge.ipynb #c9a91315
 import warnings
@@ -166,6 +166,12 @@ def block_weights(
 def as_pair(a: SAE, b: SAE) -> tuple[SAE, SAE]:
     "Two SAEs, read from SAELens objects where they are such. Raises TypeError, naming the side, for what is neither."
     return as_sae("A", a), as_sae("B", b)
+
+
+def one_precision(a: SAE, b: SAE) -> tuple[SAE, SAE]:
+    "Both SAEs in the wider of their precisions, in float32 at least."
+    wide = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return tuple(s if s.dtype == wide else s.to(wide) for s in (a, b))
 
 # %% ../../nbs/saes/06_gauge.ipynb #de49ff0c
 def check_pair(a: SAE, b: SAE, weights: str | dict[str, float] = "all") -> None:
