@@ -76,10 +76,8 @@ class Lineages:
     def __len__(self) -> int:
         return len(self.members)
 
-    objective = property(
-        lambda self: self.info.get("objective"), doc="similarity above thresholds, over all pairs; None: unknown"
-    )
-    bound = property(lambda self: self.info.get("bound"), doc="no lineages have a larger objective; None: unknown")
+    objective = property(lambda self: self.info.get("objective"), doc="similarity above thresholds, over all pairs")
+    bound = property(lambda self: self.info.get("bound"), doc="no lineages have a larger objective")
 
     def known(self, name: str) -> Tensor:
         "A field of p-values or q-values; NaN where nothing was judged."
