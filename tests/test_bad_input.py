@@ -226,7 +226,7 @@ def test_names_that_do_not_exist(tmp_path):
         load_sae("gemma-scope-2b-pt-rez", "layer_1/width_16k/canonical")
     with pytest.raises(UnknownName, match="closest: layer_20/width_16k/canonical"):
         load_sae("gemma-scope-2b-pt-res-canonical", "layer_20/width_16k/canonica")
-    with pytest.raises(FileNotFoundError, match="holds neither cfg.json nor params.npz"):
+    with pytest.raises(FileNotFoundError, match="holds none of cfg.json, params.npz and ae.pt"):
         load_sae(tmp_path)
     with pytest.raises(ValueError, match="saved as a .safetensors file"):
         save_sae(sae, tmp_path / "sae.pt")

@@ -7,11 +7,13 @@ from saematch.saes.architecture import (
     FIVE,
     FOUR,
     ARCHITECTURES,
+    DICTIONARIES,
     gated,
     standard,
     jumprelu,
     topk,
     from_tensors,
+    in_saelens_words,
     crosscoder,
     presence,
 )
@@ -100,6 +102,43 @@ def test_every_tensor_of_every_architecture_matters():
             least[kind] = min(change.values())
     assert min(least.values()) > 0.01
     least
+
+
+def test_dictionaries_compute_what_their_library_computes():
+    g = torch.Generator().manual_seed(3)
+    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
+    D, n, x = 8, 24, draw(50, 8)
+    W, V, b, c = draw(n, D), draw(D, n), draw(n), draw(D)
+    linear = {"encoder.weight": W, "encoder.bias": b, "decoder.weight": V}
+    both = {"W_enc": W.T, "b_enc": b, "W_dec": V.T, "b_dec": c}
+    gate, mag, r, scalar = draw(n), draw(n), 0.1 * draw(n), torch.tensor(0.7, dtype=torch.float64)
+    rows = draw(n).abs()
+    largest = lambda f: torch.zeros_like(f).scatter(1, f.topk(5).indices, f.topk(5).values)
+    above = lambda f, t: f * (f > t)
+    pre = lambda y: y @ W.T + b
+    by_hand = dict(
+        AutoEncoder=(linear | {"bias": c}, pre(x - c).relu()),
+        AutoEncoderNew=(linear | {"decoder.bias": c}, pre(x).relu()),
+        GatedAutoEncoder=(
+            {"encoder.weight": W, "decoder.weight": V, "decoder_bias": c, "r_mag": r, "gate_bias": gate, "mag_bias": mag},
+            ((x - c) @ W.T + gate > 0) * (r.exp() * ((x - c) @ W.T) + mag).relu(),
+        ),
+        JumpReluAutoEncoder=(both | {"threshold": rows}, above(pre(x).relu(), rows)),
+        AutoEncoderTopK=(linear | {"b_dec": c, "k": torch.tensor(5), "threshold": scalar}, largest(pre(x - c).relu())),
+        BatchTopKSAE=(linear | {"b_dec": c, "k": torch.tensor(5), "threshold": scalar}, above(pre(x - c).relu(), 0.7)),
+        MatryoshkaBatchTopKSAE=(
+            both | {"threshold": scalar, "group_sizes": torch.tensor([4, 20])},
+            above(pre(x - c).relu(), 0.7),
+        ),
+    )
+    assert by_hand.keys() == DICTIONARIES.keys()
+    for kind, (tensors, f) in by_hand.items():
+        t, cfg = in_saelens_words(tensors, dict(dict_class=kind))
+        sae = from_tensors(t, kind, cfg, dtype=torch.float64)
+        assert torch.equal(sae.encode(x) > 0, f > 0) and 0 < (f > 0).double().mean() < 1, kind
+        assert_close(sae.reconstruct(x), f @ V.T + c)
+    with expect_fail(ValueError, "dict_class 'IdentityDict' of dictionary_learning is not supported, only AutoEncoder"):
+        in_saelens_words(linear, dict(dict_class="IdentityDict"))
 
 
 def test_a_crosscoder_is_a_family_of_layers():

@@ -5,6 +5,7 @@ import torch
 
 from saematch.saes.files import (
     save_sae,
+    saes_below,
     load_sae,
 )
 
@@ -20,6 +21,7 @@ from fastcore.test import expect_fail
 from safetensors.torch import save as safetensors_bytes
 
 from saematch.ground import UnknownName, UsageError
+from saematch.saes.sae import SAE
 from saematch.saes.toys import random_sae
 
 
@@ -31,6 +33,7 @@ def test_an_embedded_sae_is_loaded_by_its_name():
         load_sae("smollm2-135m-resid/layer_20")
     with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid 'last'; closest"):
         load_sae("smollm2-135m-resid/last")
+    assert torch.equal(SAE.from_pretrained("smollm2-135m-resid/layer_14").W_dec, sae.W_dec)
     sae
 
 
@@ -64,6 +67,34 @@ def test_every_local_layout_round_trips():
         assert b.apply_b_dec_to_input is (name != "params.npz"), "Gemma Scope does not subtract b_dec"
         assert b.layer == (None if name == "own.safetensors" else 3)
     {name or "SAELens folder": b for name, b in loaded.items()}
+
+
+def test_a_folder_of_dictionary_learning_is_read():
+    a = random_sae(8, 12, seed=4, dtype=torch.float32)
+    state = dict(W_enc=a.W_enc, b_enc=a.b_enc, W_dec=a.W_dec, b_dec=a.b_dec, threshold=a.threshold)
+    trainer = dict(
+        dict_class="JumpReluAutoEncoder", layer=8, lm_name="EleutherAI/pythia-70m", activation_dim=8, dict_size=12
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder) / "resid_post_layer_8" / "trainer_0"
+        at.mkdir(parents=True)
+        (at / "config.json").write_text(json.dumps(dict(trainer=trainer)))
+        torch.save(state, at / "ae.pt")
+        b = load_sae(at)
+        assert torch.equal(b.threshold, a.threshold) and torch.equal(b.W_dec, a.W_dec) and torch.equal(b.W_enc, a.W_enc)
+        assert (b.layer, b.info["model_name"], load_sae(at / "ae.pt").layer) == (8, "EleutherAI/pythia-70m", 8)
+        assert saes_below(Path(folder), None, "here") == {8: at}
+        (at / "ae.pt").write_bytes(pickle.dumps(print))  # a pickle that is more than tensors
+        with expect_fail(ValueError, "holds something else than tensors, or is damaged"):
+            load_sae(at)
+        torch.save(state, at / "ae.pt")
+        (at / "ae.pt").write_bytes((at / "ae.pt").read_bytes()[:300])
+        with expect_fail(ValueError, "holds something else than tensors, or is damaged"):
+            load_sae(at)
+        (at / "config.json").write_text('{"trainer": 3}')
+        with expect_fail(ValueError, "config.json has no object 'trainer'"):
+            load_sae(at)
+    b
 
 
 def test_damaged_and_foreign_files_are_refused():
@@ -101,7 +132,7 @@ def test_damaged_and_foreign_files_are_refused():
         np.savez(folder / "objects.npz", W_enc=np.array([{}], dtype=object))
         with expect_fail(ValueError, "pickled objects, which are refused"):
             load_sae(folder / "objects.npz")
-        with expect_fail(FileNotFoundError, "holds neither cfg.json nor params.npz"):
+        with expect_fail(FileNotFoundError, "holds none of cfg.json, params.npz and ae.pt"):
             load_sae(folder)
         (folder / "sae_weights.safetensors").write_bytes(good)
         config = lambda **cfg: (folder / "cfg.json").write_text(

@@ -20,6 +20,11 @@ from saematch.saes.sae import SAE
 def test_suites_are_lazy_and_know_their_layers():
     suite = load_suite("smollm2-135m-resid")
     assert suite.layers == [14, 15, 16, 17, 18, 19] and not suite._loaded
+    assert suite[14:17].layers == [14, 15, 16] == suite[:17].layers and suite[::2].layers == [14, 16, 18]
+    assert suite[-2:].layers == [18, 19] and torch.equal(suite[18:][19].W_dec, suite[19].W_dec)
+    with expect_fail(UsageError, "has no layers in [20:None]; it has [14, 15"):
+        suite[20:]
+    suite = load_suite("smollm2-135m-resid")
     assert suite[16].layer == 16 and suite[16] is suite[16] and suite[16].dtype == torch.float32
     assert [suite[layer].d_sae for layer in suite] == [2048] * 6 and len(suite._loaded) == suite.keep
     with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; closest"):

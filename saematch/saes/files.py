@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'NoSAE', 'read_npz', 'config_info', 'embedded_suites', 'source_name', 'load_saelens_folder',
-           'load_gemma_scope', 'check_saelens', 'saelens_releases', 'load_release', 'load_crosscoder', 'save_sae',
-           'own_settings', 'load_saematch', 'saes_below', 'load_local', 'embedded_folder', 'a_folder_first', 'load_sae']
+           'load_gemma_scope', 'load_dictionary', 'check_saelens', 'saelens_releases', 'load_release',
+           'load_crosscoder', 'save_sae', 'own_settings', 'load_saematch', 'saes_below', 'load_local',
+           'embedded_folder', 'a_folder_first', 'load_sae']
 
 # %% ../../nbs/saes/04_files.ipynb #cde6fab1
 import json
+import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +34,7 @@ from saematch.ground import (
     user_path,
     write_safetensors,
 )
-from .architecture import check_names, crosscoder, from_tensors, made
+from .architecture import check_names, crosscoder, from_tensors, in_saelens_words, made
 from .layers import by_layer, files_below, layer_number, layer_of
 from .sae import SAE
 
@@ -98,6 +100,26 @@ def load_saelens_folder(path: str | Path, **kw) -> SAE:
 def load_gemma_scope(path: str | Path, **kw) -> SAE:
     "An SAE from Gemma Scope's `params.npz` (arXiv 2408.05147): JumpReLU, the decoder bias is not subtracted first."
     return from_tensors(read_npz(path), source_name(path), layer=layer_of(str(Path(path).resolve())), **kw)
+
+# %% ../../nbs/saes/04_files.ipynb #dl040002
+def load_dictionary(path: str | Path, **kw) -> SAE:
+    "An SAE from dictionary_learning's layout on disk: `config.json` and `ae.pt`. Raises ValueError for damage."
+    trainer, at = read_json((path := Path(path)) / "config.json").get("trainer"), path / "ae.pt"
+    if not isinstance(trainer, Mapping):
+        raise ValueError(f"{path / 'config.json'} has no object 'trainer', which dictionary_learning writes")
+    try:
+        tensors = torch.load(at, map_location="cpu", weights_only=True)
+        tensors = {k: p for k, p in dict(tensors).items() if isinstance(p, torch.Tensor)}
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, TypeError) as e:
+        why = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise ValueError(f"{at} holds something else than tensors, or is damaged ({why}): it is not loaded") from None
+    try:
+        given, cfg = in_saelens_words(tensors, trainer)
+    except ValueError as e:
+        raise ValueError(f"{path}: {e}") from None
+    layer, model = layer_number(str(trainer.get("layer"))), trainer.get("lm_name")
+    layer = layer_of(path.as_posix()) if layer is None else layer
+    return from_tensors(given, str(path), cfg, layer=layer, model_name=model and printable(str(model)), **kw)
 
 # %% ../../nbs/saes/04_files.ipynb #f69a7e9b
 def check_saelens(name: str, obj: object) -> None:
@@ -243,8 +265,10 @@ def saes_below(
     what: str,  # what to call the folder in a message
 ) -> dict[int, Path]:  # layer -> what `load_sae` reads
     "The SAEs in a folder, in any local layout, by layer. Raises UsageError like `by_layer`."
-    found = [p for p in files_below(folder) if p.name in ("cfg.json", "params.npz") or p.suffix == ".safetensors"]
-    saes = {p.parent if p.name == "cfg.json" else p for p in found if p.name != "sae_weights.safetensors"}
+    found = [
+        p for p in files_below(folder) if p.name in ("cfg.json", "params.npz", "ae.pt") or p.suffix == ".safetensors"
+    ]
+    saes = {p.parent if p.name in ("cfg.json", "ae.pt") else p for p in found if p.name != "sae_weights.safetensors"}
     return {layer: folder / name for layer, name in by_layer([p.as_posix() for p in saes], pattern, what).items()}
 
 # %% ../../nbs/saes/04_files.ipynb #1534bbab
@@ -255,13 +279,17 @@ def load_local(path: Path, **kw) -> SAE:
             return load_saelens_folder(path, **kw)
         if (path / "params.npz").is_file():
             return load_gemma_scope(path / "params.npz", **kw)
+        if (path / "ae.pt").is_file():
+            return load_dictionary(path, **kw)
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
         raise NoSAE(
-            f"{path} holds neither cfg.json nor params.npz (it holds {inside}); "
+            f"{path} holds none of cfg.json, params.npz and ae.pt (it holds {inside}); "
             "for a folder of several SAEs use load_suite"
         )
     if path.name == "sae_weights.safetensors" and (path.parent / "cfg.json").is_file():
         return load_saelens_folder(path.parent, **kw)
+    if path.name == "ae.pt":
+        return load_dictionary(path.parent, **kw)
     return load_gemma_scope(path, **kw) if path.suffix == ".npz" else load_saematch(path, **kw)
 
 
@@ -314,3 +342,16 @@ def load_sae(
         f"no such SAE: {source} is neither a file, a folder, an embedded SAE "
         f"({', '.join(f'{s}/layer_N' for s in embedded_suites())}) nor RELEASE/SAE_ID"
     )
+
+# %% ../../nbs/saes/04_files.ipynb #fp040001
+@patch(cls_method=True)
+def from_pretrained(
+    cls: SAE,
+    release: str | Path,  # of SAELens, or whatever `load_sae` takes
+    sae_id: str | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> SAE:
+    "`load_sae`, under the name that users of SAELens look for. Raises what it raises."
+    return load_sae(release, sae_id, dtype=dtype, device=device)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from fastcore.basics import patch
 
-from ..ground import check_device, unknown, user_path
+from ..ground import UsageError, check_device, unknown, user_path
 from .files import a_folder_first, embedded_suites, load_sae, saelens_releases, saes_below
 from .layers import by_layer
 from .sae import SAE
@@ -44,7 +44,10 @@ def at_layer(
 # %% ../../nbs/saes/05_suite.ipynb #ee562a8c
 @dataclass(frozen=True, eq=False, repr=False)
 class Suite(Mapping):
-    "The SAEs of one model by layer: `suite[14]` loads layer 14. Raises UnknownName for a layer it lacks."
+    """The SAEs of one model by layer: `suite[14]` loads layer 14, `suite[14:17]` is the suite of layers 14, 15 and 16.
+
+    Raises UnknownName for a layer it lacks, UsageError for a slice without layers.
+    """
 
     name: str
     sources: Mapping  # layer -> arguments of load_sae
@@ -54,7 +57,9 @@ class Suite(Mapping):
     _loaded: OrderedDict = field(default_factory=OrderedDict, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)  # threads may share a suite
 
-    def __getitem__(self, layer: int) -> SAE:
+    def __getitem__(self, layer: int | slice) -> "SAE | Suite":
+        if isinstance(layer, slice):
+            return self.part(layer)
         if layer not in self.sources:
             raise unknown(f"layer of {self.name}", layer, self.sources)
         with self._lock:
@@ -76,6 +81,15 @@ class Suite(Mapping):
         return f"Suite({self.name!r}, layers={list(self)})"
 
     layers = property(lambda self: list(self), doc="the layers, ascending")
+
+# %% ../../nbs/saes/05_suite.ipynb #su050002
+@patch
+def part(self: Suite, which: slice) -> Suite:  # `which`: of layers, the last one left out
+    "The suite of some of the layers. Raises UsageError if there are none."
+    asked = range(*which.indices(max(self, default=0) + 1))
+    if not (kept := {layer: source for layer, source in self.sources.items() if layer in asked}):
+        raise UsageError(f"{self.name} has no layers in [{which.start}:{which.stop}]; it has {self.layers}")
+    return replace(self, sources=kept)
 
 # %% ../../nbs/saes/05_suite.ipynb #43ccbfc5
 def load_suite(
