@@ -292,7 +292,7 @@ def load_local(path: Path, **kw) -> SAE:
         return load_dictionary(path.parent, **kw)
     return load_gemma_scope(path, **kw) if path.suffix == ".npz" else load_saematch(path, **kw)
 
-
+# %% ../../nbs/saes/04_files.ipynb #emb40002
 def embedded_folder(suite: str, sae: str) -> Path:
     "The folder of an SAE of an embedded suite, by a name with its layer. Raises UnknownName for a layer it lacks."
     folders, layer = saes_below(embedded_suites()[suite], None, suite), layer_number(sae)
