@@ -81,6 +81,7 @@ _WHOLE = {"saes.sae": "saes.files"}
 # (class, method) -> what shows it: methods of low floors that a high floor fills, when they are called
 _SHOWN = {
     ("matching.match", "Match", "show"): ("model.show", "show_match"),
+    ("matching.match", "Match", "__getitem__"): ("matching.compose", "partner"),
     ("matching.match", "Match", "plot"): ("studies.picture", "plot_match"),
     ("saes.sae", "SAE", "card"): ("model.show", "show_latent"),
     ("saes.sae", "SAE", "to_saelens"): ("saes.exchange", "to_saelens"),

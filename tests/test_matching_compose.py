@@ -16,6 +16,17 @@ from saematch.matching.match import Match, match
 from saematch.saes.toys import planted, random_sae
 
 
+def test_a_match_names_the_partner_of_a_latent():
+    import saematch  # gives the classes of low floors what higher rooms do for them
+
+    m = saematch.Match(torch.tensor([2, -1, 0]), 3, torch.zeros(3))
+    assert list(m) == [2, -1, 0] and type(m[0]) is int and m[torch.tensor(2)] == 0
+    with expect_fail(IndexError, "no latent 3; A has latents 0 to 2"):
+        m[3]
+    with expect_fail(TypeError, "takes the number of one latent, not slice"):
+        m[:2]
+
+
 def test_direction_of_a_composition():
     a = random_sae(32, 50, seed=0)
     b, ab_truth = planted(a, decoder_noise=0.1, encoder_noise=0.1, seed=1)

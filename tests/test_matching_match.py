@@ -94,15 +94,6 @@ def test_direction_of_a_real_match():
     agreement(carried)
 
 
-def test_a_match_names_the_partner_of_a_latent():
-    m = Match(torch.tensor([2, -1, 0]), 3, torch.zeros(3))
-    assert [m[i] for i in range(3)] == [2, -1, 0] and type(m[0]) is int and m[torch.tensor(2)] == 0
-    with expect_fail(UsageError, "no latent 3; A has latents 0 to 2"):
-        m[3]
-    with expect_fail(UsageError, "takes the number of one latent, not slice"):
-        m[:2]
-
-
 def test_a_match_survives_the_disk():
     for method in ("mutual", "exact"):
         ab = match(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1), method=method)

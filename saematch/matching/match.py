@@ -8,7 +8,6 @@ __all__ = ['CLAIMS', 'Match', 'check_index', 'match', 'compared', 'assigned', 'i
 
 # %% ../../nbs/matching/04_match.ipynb #58a83542
 import json
-import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -283,18 +282,6 @@ def frame(self: Match) -> "pd.DataFrame":  # one row for each latent of A
     return pd.DataFrame(
         dict(latent_a=range(len(self)), latent_b=self.index.numpy(), cost=cost, rank=cost.rank(method="first") - 1)
     )
-
-# %% ../../nbs/matching/04_match.ipynb #getitem2
-@patch
-def __getitem__(self: Match, latent: int) -> int:  # -1: unmatched
-    "The latent of B that `latent` of A is matched to. Raises UsageError for a latent that A does not have."
-    try:
-        at = operator.index(latent)
-    except TypeError:
-        raise UsageError(f"m[i] takes the number of one latent, not {latent!r}; for many use m.index") from None
-    if not 0 <= at < len(self):
-        raise UsageError(f"there is no latent {at}; A has latents 0 to {len(self) - 1}")
-    return int(self.index[at])
 
 # %% ../../nbs/matching/04_match.ipynb #7d3a3d26
 CLAIMS = ("objective", "bound", "scale", "status", "metric", "reject", "missing")  # of a proof, beside its prices
