@@ -95,6 +95,8 @@ def test_bad_splits_are_refused():
 
 def test_forks_of_a_suite():
     world = planted_suite(random_sae(64, 1200, seed=0), layers=3, split=0.08, merge=0.08, death=0.1, gap=0.0, seed=0)
-    found = {tuple(f) for f in forks(world.suite)}
+    table = forks(world.suite)
+    found = {(f.event, f.layer, f.latent) for f in table.itertuples()}
     true = {(e, x + (e == "merge"), one) for e in ("split", "merge") for x in (0, 1) for one, _ in true_events(world, e, x)}
     assert len(found & true) >= 0.9 * len(found) and len(found & true) >= 0.8 * len(true) > 0
+    assert (table.q <= 0.05).all() and (table.near != table.far).all() and len(forks(world.suite, 1)) > len(table)

@@ -6,6 +6,7 @@ import torch
 from saematch.judging.truth import (
     Truth,
     against_truth,
+    fork_shares,
 )
 
 
@@ -33,3 +34,17 @@ def test_claims_against_a_small_truth():
     )
     assert told.fdp["lineage"] == 1 / 2 and told.recall["gap"] == 1 and told.recall["birth"] == 0
     told.round(2)
+
+
+def test_splits_and_merges_against_the_truth():
+    import pandas as pd
+
+    from saematch.saes.toys import random_sae
+
+    world = dict(layers=3, noise=0.3, split=0.08, merge=0.08, death=0.1, gap=0.0)
+    planted = planted_suite(random_sae(64, 1200, seed=0), seed=0, **world)
+    t = lineages(planted.suite, nulls=("signs",))
+    told = pd.DataFrame(fork_shares(Truth(planted), t)).set_index("what")
+    assert (told.precision > 0.9).all() and (told.recall > 0.7).all() and (told.claims > 20).all()
+    assert t.events("split").shape[0] <= told.claims["split"] == len(t.forked().query("event == 'split'"))
+    told.round(3)

@@ -12,6 +12,7 @@ from saematch.matching.lineage import (
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,14 +22,15 @@ from saematch.ground import UsageError
 
 
 def small(**more):
-    "Three lineages over layers 4, 5, 6 of 2, 2 and 3 latents: one whole, one with a gap, one latent alone."
+    "Lineages over layers 4, 5, 6 of 2, 2 and 3 latents: one whole, one with a gap, two alone; a split and a merge."
     members = torch.tensor([[0, 1, 2], [1, -1, 0], [-1, 0, -1], [-1, -1, 1]])
     known = dict(gain=torch.tensor([0.9, 0.2, 0.0, 0.0]).double(), link=torch.full((4, 3), float("nan")).double())
     known["link"][0, :2], known["link"][1, 0] = torch.tensor([0.75, 0.625]).double(), 0.5
     info = dict(objective=1.1, bound=1.3, fingerprints=["a", "b", "c"], name="toy")
     one, nothing = torch.ones(1, dtype=torch.float64), torch.full((1, 3), float("nan"), dtype=torch.float64)
     drawn = Chance(torch.tensor([[1, -1, 2]]), torch.tensor([[6, -1, 6]]), 3 * one, nothing, nothing, one / 2, one / 4)
-    return Lineages(members, (4, 5, 6), (2, 2, 3), **known, info=info | more, drawn={"parts": drawn})
+    forks = dict(forks=torch.tensor([[0, 0, 0, 1, 0], [1, 2, 1, 0, 1]]), q_forks=torch.tensor([0.01, 0.02]).double())
+    return Lineages(members, (4, 5, 6), (2, 2, 3), **known, info=info | more, drawn={"parts": drawn}, **forks)
 
 
 def test_what_chance_draws():
@@ -54,20 +56,24 @@ def test_tables_of_lineages():
         [4, 1, 6, 0],
     ]
     assert links.similarity.tolist() == [0.75, 0.625, 0.5] and links.span.tolist() == [1, 1, 2]
-    assert t.events().values.tolist() == [["gap", 5, 1]]
-    assert t.summary().goes_on.tolist()[:2] == [1.0, 0.5] and t.summary().half_life.tolist()[:2] == [float("inf"), 1.0]
-    assert t.summary("parts").loc[4, ["birth", "death", "goes_on"]].tolist() == [0, 0, 1.5]
-    with expect_fail(UsageError, "the event must be one of birth, death, gap"):
+    assert t.events().values.tolist() == [["gap", 5, 1], ["split", 4, 0]], "the merge is of a latent that is alone"
+    assert t.forked().drop(columns="q").values.tolist() == [["split", 4, 0, 0, 5, 1, 0], ["merge", 6, 1, 3, 5, 0, 1]]
+    assert t.events("split").lineage.tolist() == [0]
+    assert replace(t, info={"options": {"q": 0.001}}).forked().empty and replace(t, forks=None, q_forks=None).forked().empty
+    with expect_fail(UsageError, "the event must be one of birth, death, gap, split, merge"):
         t.events("marriage")
     with expect_fail(ValueError, "each of the 2 latents of layer 4 must stand in exactly one lineage"):
         Lineages(torch.tensor([[0], [0]]), (4,), (2,), torch.zeros(2), torch.zeros(2, 1))
-    t.summary()
+    t.events()
 
 
 def test_one_lineage_and_the_match_of_two_layers():
     t = small()
     assert t.of(6, 0).members == {4: 1, 6: 0} and repr(t.of(4, 0)) == "Lineage 0: 4/0 - 5/1 - 6/2"
     assert t.match(4, 6).index.tolist() == [2, 0] and t.match(6, 5).index.tolist() == [-1, -1, 1]
+    drawing = t.of(4, 0)._repr_html_()
+    assert "splits: 1, 0 of layer 5 (q = 0.01)" in drawing and "→ 1, 0" in drawing
+    assert "two merge" in t.of(6, 1)._repr_html_() and "two merge" not in drawing
     assert "3 layers" in repr(t) and "| lineages | 2 | 1 | 1 |" in t._repr_markdown_()
     with expect_fail(KeyError, "unknown layer of these lineages '7'"):
         t.of(7, 0)
@@ -83,6 +89,10 @@ def test_a_file_of_lineages_comes_back_or_is_refused():
         back = Lineages.load(path, ["a", "b", "c"])
         assert torch.equal(back.members, t.members) and dict(back.info) == dict(t.info) and back.p is None
         assert back.chance().equals(t.chance()) and back.chance_links().equals(t.chance_links())
+        assert back.forked().equals(t.forked())
+        replace(t, forks=None, q_forks=None).save(path)
+        assert Lineages.load(path).forked().empty, "files of before splits were looked for are read"
+        t.save(path)
         with expect_fail(ValueError, "lineages of other weights: they were made from toy"):
             Lineages.load(path, ["a", "b", "d"])
         with expect_fail(UsageError, "saved as a .safetensors file"):

@@ -46,6 +46,19 @@ def test_groups_and_the_worst_null():
     dict(zip(range(2, 8), pools(lengths, 7)[2:].tolist()))
 
 
+def test_layers_are_summed_up():
+    members = torch.tensor([[0, 1, 2], [1, -1, 0], [-1, 0, -1], [-1, -1, 1]])
+    none, one = torch.full((4, 3), math.nan).double(), torch.ones(1).double()
+    drawn = Chance(torch.tensor([[1, -1, 2]]), torch.tensor([[6, -1, 6]]), 3 * one, none[:1], none[:1], one / 2, one / 4)
+    forks = dict(forks=torch.tensor([[0, 0, 0, 1, 0], [1, 2, 1, 0, 1]]), q_forks=torch.tensor([0.01, 0.02]).double())
+    t = Lineages(members, (4, 5, 6), (2, 2, 3), none[:, 0], none, drawn={"parts": drawn}, **forks)
+    table = t.summary()
+    assert table.goes_on.tolist()[:2] == [1.0, 0.5] and table.half_life.tolist()[:2] == [math.inf, 1.0]
+    assert table.gap.tolist() == [0, 1, 0] and table.split.tolist() == [1, 0, 0] and table["merge"].sum() == 0
+    assert t.summary("parts").loc[4, ["birth", "death", "goes_on"]].tolist() == [0, 0, 1.5]
+    table
+
+
 def test_a_cut_takes_lineages_apart():
     members = torch.tensor([[0, 0, 0], [1, 1, -1], [2, -1, 1]])
     none, q = torch.full((3, 3), math.nan).double(), torch.tensor([0.01, 0.2, 0.04]).double()

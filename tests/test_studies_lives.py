@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.studies.lives import (
+    deciding,
     lineages_in,
     lineages_of,
     cards_of,
@@ -11,11 +12,12 @@ from saematch.studies.lives import (
     lived,
     traced,
     lives_page,
-    lineage_matches,
 )
 
 
 import tempfile
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from fastcore.test import expect_fail
@@ -29,17 +31,30 @@ from saematch.saes.toys import planted_suite, random_sae
 
 def test_lineages_are_found_once():
     toy = planted_suite(random_sae(24, 120, seed=1), layers=3, width=60, noise=0.3, seed=2).suite
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         path, layers = Path(folder) / "lineages.safetensors", list(toy)
         t = lineages_in(path, toy, layers)
         written = path.stat().st_mtime_ns
         again = lineages_in(path, toy, layers)
-        assert path.stat().st_mtime_ns == written and again.members.equal(t.members), "the file is used again"
-        assert lineages_in(path, toy, layers, q=0.2).info["options"]["q"] == 0.2, "another rate: made again"
+        assert path.stat().st_mtime_ns == written and again.members.equal(t.members) and not said, "used again"
+        assert lineages_in(path, toy, layers, q=0.2).info["options"]["q"] == 0.2
         path.write_bytes(path.read_bytes()[:-1] + b"!")
-        assert lineages_in(path, toy, layers, q=0.2).objective > 0, "damaged: made again"
-        assert lineages_in(path, toy, layers[:2]).layers == (0, 1), "other layers: made again"
-    dict(zip(("latents", "lineages of two or more"), (int((t.members >= 0).sum()), int((t.lengths > 1).sum()))))
+        assert lineages_in(path, toy, layers, q=0.2).objective > 0
+        assert lineages_in(path, toy, layers[:2], q=0.2).layers == (0, 1)
+        replace(t, info={**t.info, "code": "another"}).save(path)
+        assert lineages_in(path, toy, layers).info["code"] == deciding()
+        lineages(toy, loose=0.2).save(path)
+        lineages_in(path, toy, layers)
+        whys = [str(w.message).partition(".safetensors ")[2] for w in said]
+    print("\n".join(whys))
+    assert [w.partition(";")[0] for w in whys] == [
+        "was made with other options (q)",
+        "is damaged",
+        "is of other weights",
+        "was made by another version of the code",
+        "was made with other options (loose)",
+    ]
 
 
 def test_lineages_come_from_a_run_a_file_or_a_suite():
@@ -74,7 +89,8 @@ def test_the_sentence_follows_the_lineages():
     inside = t.frame().query("length > 1")
     assert f"{len(inside)} of 180 latents" in said and f"{inside.lineage.nunique()} lineages of two layers or more" in said
     assert f"{(t.lengths == 3).sum()} go through all 3 layers (strangers:" in said
-    print(said)
+    assert "(strangers:" in lived(t)[1] and "split into two of the next layer" in lived(t)[2]
+    print("\n".join(lived(t)))
 
 
 def test_a_trace_names_members_links_and_chance():
@@ -91,22 +107,6 @@ def test_a_trace_names_members_links_and_chance():
     with expect_fail(KeyError, "unknown latent of layer 1"):
         traced(t, 1, 60)
     print(text)
-
-
-def test_ways_are_asked_about_the_same_latents():
-    from saematch.matching.match import match
-    from saematch.studies.matches import Matches
-
-    toy = planted_suite(random_sae(24, 120, seed=1), layers=3, width=60, noise=0.3, seed=2).suite
-    t = lineages(toy)
-    found = {(a, b): {"match": match(toy[a], toy[b])} for a, b in ((0, 1), (1, 2), (0, 2))}
-    for (a, b), named in lineage_matches(t, Matches(toy, [0, 1, 2], found)).items():
-        joint, chained, direct, shuffled = named.values()
-        assert joint.index.equal(t.match(a, b).index) and all(m.matched.equal(joint.matched) for m in named.values())
-        assert direct.index[joint.matched].equal(found[a, b]["match"].index[joint.matched])
-        assert chained.index.equal(direct.index) or b > a + 1
-        assert shuffled.index.sort().values.equal(joint.index.sort().values) and not shuffled.index.equal(joint.index)
-        print(f"{a} to {b}: {int(joint.matched.sum())} latents")
 
 
 def test_cards_and_lineages_must_agree():

@@ -179,15 +179,23 @@ def merges(
 # %% ../../nbs/judging/10_splits.ipynb #sp090035
 def forks(
     saes: Mapping[int, SAE],  # by layer, in order
-    q: float = 0.05,  # level of each pair of layers
+    q: float = 0.05,  # level of each pair of layers; 1: all candidates
     *,
     nulls: tuple[str, ...] = ("signs", "siblings"),  # a rotation is never the worst
     progress: bool | None = None,  # None: a bar on a terminal
     **how,  # options of `splits`
-) -> list[list]:  # [event, layer, latent]
-    "Splits (where the parent is) and merges (where the child is) of neighbouring layers. Raises like `splits`."
+) -> pd.DataFrame:  # event, layer, latent, near, far, gain, p, q
+    """Splits (where the parent is) and merges (where the child is) of neighbouring layers.
+
+    `near` and `far` are the two others: children in the next layer, or parents in the one before. Raises like `splits`.
+    """
     layers, found = list(saes), []
     for x, y in progress_bar(list(zip(layers, layers[1:])), progress, desc="splits"):
         apart, together = (f(saes[x], saes[y], q, nulls=nulls, **how) for f in (splits, merges))
-        found += [["split", x, int(p)] for p in apart.parent] + [["merge", y, int(c)] for c in together.child]
-    return found
+        names = dict(parent="latent", child="near", other="far")
+        found.append(apart.rename(columns=names).assign(event="split", layer=x))
+        found.append(
+            together.rename(columns=dict(child="latent", parent="near", other="far")).assign(event="merge", layer=y)
+        )
+    columns = ["event", "layer", "latent", "near", "far", "gain", "p", "q"]
+    return pd.concat(found, ignore_index=True)[columns]

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'SPANNED', 'TABLES', 'MORE', 'explained', 'pair_scores', 'score_table', 'latents_of', 'latent_table',
-           'scale_table', 'span_table', 'spanned', 'facts', 'load_experiment', 'load_run', 'judged', 'counted']
+           'scale_table', 'lineage_matches', 'span_table', 'spanned', 'span_rows', 'facts', 'load_experiment',
+           'load_run', 'judged', 'counted']
 
 # %% ../../nbs/studies/08_scores.ipynb #sc000003
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import reduce
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from ..judging.evidence import Score, Sums, decomposition
 from ..judging.routes import Pair
 from ..judging.sums import key as sum_of
 from ..judging.sums import merge
+from ..matching.lineage import Lineages
 from ..matching.match import Match
 from ..saes.suite import Suite
 from .fitting import Fit
+from .matches import Matches
 from .options import Trial
 from .tables import read_table
 
@@ -100,8 +103,23 @@ def scale_table(found: Mapping, suite: Suite, layers: list) -> pd.DataFrame:
         parts.append(pd.DataFrame(columns | dict(mean=mean)))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../../nbs/studies/08_scores.ipynb #sc08sp02
+# %% ../../nbs/studies/08_scores.ipynb #lv16w002
 WAYS = ("joint", "chained", "direct", "shuffled")  # to a partner, of latents that a lineage leads to another layer
+
+
+def lineage_matches(t: Lineages, matches: Matches, seed: int = 0) -> dict:  # (layer_a, layer_b) -> {way: Match}
+    "The partners that lineages give, and what chained and direct matches and chance give the same latents."
+    found = {}
+    for a, b in (*matches.adjacent, *matches.longer):
+        joint, g = t.match(a, b), torch.Generator().manual_seed(seed)
+        i = joint.matched.nonzero()[:, 0]
+        mixed = joint.index.index_put((i,), joint.index[i[torch.randperm(len(i), generator=g)]])
+        same = lambda m: replace(m, index=torch.where(joint.matched, m.index, -1), proof=None)
+        ways = joint, same(matches.walk(a, b)), same(matches.direct(a, b)), replace(joint, index=mixed)
+        found[a, b] = dict(zip(WAYS, ways, strict=True))
+    return found
+
+# %% ../../nbs/studies/08_scores.ipynb #sc08sp02
 SPANNED = {"matching score": Sums.matching_score, "jaccard": Sums.jaccard, "correlation": Sums.correlation}
 
 
@@ -136,6 +154,18 @@ def spanned(table: pd.DataFrame) -> list:  # sentences
     ends = dict.fromkeys((t.span.min(), t.span.max()))
     said = "; ".join(f"{span} layer{'s' if span > 1 else ''} apart: {at(span)}" for span in ends)
     return [f"Of the tokens on which a latent in a lineage is active, its partner is active on, {said}."]
+
+# %% ../../nbs/studies/08_scores.ipynb #lv16w005
+def span_rows(spans: pd.DataFrame) -> pd.DataFrame:  # of texts
+    "The table by distance for the report."
+    text = lambda low, value, high: f"{value:.3f} ({low:.3f} to {high:.3f})"
+    rows = []
+    for (metric, span), of in spans.groupby(["metric", "span"], sort=False):
+        row = dict(score=metric, layers=span, pairs=int(of.pairs.max()))
+        row |= {r.way: text(r.low, r.value, r.high) for r in of.itertuples()}
+        more = {r.way: text(r.joint_low, r.joint_more, r.joint_high) for r in of.itertuples()}
+        rows.append(row | {f"joint less {way}": more[way] for way in ("chained", "direct")})
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/studies/08_scores.ipynb #sc000009
 def facts(
