@@ -13,6 +13,8 @@ from saematch.judging.depth import (
 )
 
 
+from dataclasses import replace
+
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
@@ -88,6 +90,9 @@ def test_bad_suites_are_refused():
     a, b = random_sae(8, 20, seed=0), random_sae(8, 20, seed=1)
     with expect_fail(UsageError, "there is only 1"):
         lineages({3: a})
+    at = lambda sae, hook: replace(sae, info=dict(hook_name=hook))
+    with expect_fail(UsageError, "layer 3 reads hook_resid_post, layer 4 reads hook_mlp_out: lineages follow one site"):
+        lineages({3: at(a, "blocks.3.hook_resid_post"), 4: at(b, "blocks.4.hook_mlp_out")})
     with expect_fail(KeyError, "unknown layer of the suite"):
         lineages({3: a, 4: b}, layers=(3, 5))
     with expect_fail(ValueError, "d_model"):

@@ -45,7 +45,7 @@ def deciding(name: str = lineages.__module__) -> str:
         module = import_module(todo.pop())
         sources[module.__name__] = Path(module.__file__).read_bytes()
         used = {getattr(v, "__module__", None) or "" for v in vars(module).values()}
-        ours = {m for m in used if m.startswith(__package__.partition(".")[0] + ".")}
+        ours = {m for m in used if m.startswith(name.partition(".")[0] + ".")}
         todo += sorted(ours - set(sources) - set(todo))
     h = blake2b(digest_size=8)
     for source in (sources[module] for module in sorted(sources)):
