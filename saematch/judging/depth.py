@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NullWorld', 'MOST', 'ROUNDING', 'null_worlds', 'tables', 'strange_worlds', 'listed', 'scored', 'lowest_threshold',
            'as_layers', 'weights_of', 'of_strangers', 'Judge', 'kept', 'provenance', 'check_rates', 'thresholds_of',
-           'searched', 'products', 'tell_memory', 'lineages']
+           'searched', 'products', 'tell_memory', 'forks_of', 'lineages']
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100003
 import platform
@@ -24,11 +24,11 @@ from torch import Tensor
 from ..ground import UsageError, machine_memory, progress_bar, unknown
 from .calibrate import check_calibration
 from .nulls import NULLS, null
-from .splits import directions
+from .splits import directions, forks
 from ..lap.above import Made, Table, taken
 from ..lap.similarities import Similarities, memory_needed
 from ..matching.joint import direct_pairs, upper_bound
-from ..matching.lineage import Chance, Lineages
+from ..matching.lineage import FORKS, Chance, Lineages
 from ..matching.match import origin
 from ..matching.select import World, pools, q_among, q_values, worst_count
 from ..saes.gauge import as_sae, check_pair
@@ -276,6 +276,16 @@ def tell_memory(rows: Sequence[Table], worlds: Mapping[str, list[NullWorld]]) ->
         warnings.warn(f"lineages will need about {need / 2**30:.1f} GiB, this machine has {have:.1f}", stacklevel=3)
     return f"lineages of {sum(widths):,} latents, about {need / 2**30:.1f} GiB"
 
+# %% ../../nbs/judging/11_depth.ipynb #dp11fk02
+def forks_of(saes: Mapping[int, SAE], seed: int) -> dict[str, Tensor]:  # the fields of `Lineages`
+    "All candidates for splits and merges, with their q-values."
+    if any(s.transcoder for s in saes.values()):
+        return {}
+    table, column = forks(saes, 1, progress=False, seed=seed), {l: x for x, l in enumerate(saes)}
+    table = table.assign(event=table.event.map(FORKS.index), layer=table.layer.map(column))
+    rows = table[["event", "layer", "latent", "near", "far"]].to_numpy(dtype="int64")
+    return dict(forks=torch.from_numpy(rows.copy()), q_forks=torch.tensor(table.q.to_numpy(dtype="float64")))
+
 # %% ../../nbs/judging/11_depth.ipynb #dp100015
 def lineages(
     suite: Suite,  # or a dictionary: layer -> SAE
@@ -288,6 +298,7 @@ def lineages(
     floor: float = 0.25,  # no threshold is lower
     seed: int = 0,
     cuts: int = 2,  # how often each layer is cut into "parts"
+    forks: bool = True,  # look for splits and merges as well
     progress: bool | None = None,  # None: a bar on a terminal
     work: str | Path | None = None,  # folder that keeps what is finished: a call that was killed goes on there
 ) -> Lineages:
@@ -308,11 +319,12 @@ def lineages(
     judge = Judge(found, same)
     p_link, p, q_lineage = judge(found)
     drawn = {kind: kept(worlds[kind], same[kind], judge) for kind in nulls}
-    options = dict(q=q, weights=weights, nulls=list(nulls), loose=loose, floor=floor, seed=seed, cuts=cuts)
+    options = dict(q=q, weights=weights, nulls=list(nulls), loose=loose, floor=floor, seed=seed, cuts=cuts, forks=forks)
     info = provenance(getattr(suite, "name", "SAEs"), saes, found, limits, options)
     members = torch.where(found.members >= 0, found.members - found.sims.first, -1)
     widths = tuple(s.d_sae for s in saes.values())
     judged = dict(p_link=p_link, p=p, q_link=torch.full_like(p_link, float("nan")), q=q_lineage)
+    judged |= forks_of(saes, seed) if forks else {}
     return Lineages(members, tuple(saes), widths, found.gain, found.link, **judged, info=info, drawn=drawn).cut(q)
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100016
