@@ -20,22 +20,12 @@ from ..ground import UsageError, read_json, sweep, user_path, write_json
 from ..saes.gauge import judged_in
 from ..saes.suite import Suite, fingerprint, load_suite
 from .explorer import explore, from_weights
-from saematch.studies.lives import (
-    LINEAGES,
-    cards_or_reason,
-    lineage_matches,
-    lineages_in,
-    lived,
-    lives_page,
-    named_pairs,
-    span_page,
-    summarised,
-)
+from .lives import LINEAGES, cards_or_reason, html_table, lineages_in, lived, lives_page, summarised
 from .matches import Matches, check_there, match_all
 from .options import Options, Trial
 from .plan import check_run, parse_layers
-from .report import findings, write_results
-from .scores import judged, spanned
+from .report import findings, named_pairs, write_results
+from .scores import judged, lineage_matches, span_rows, spanned
 from .tables import collect
 from .trial import experiment, judge_of
 
@@ -182,7 +172,7 @@ def add_evidence(tables: dict, evidence: dict, along: bool) -> dict:  # what sum
     if along:
         spans = evidence["spans"]
         tables["findings"] += spanned(spans)
-        tables["lives"]["spans"], told["spans"] = span_page(spans), spans.to_dict("records")
+        tables["lives"]["spans"], told["spans"] = html_table(span_rows(spans)), spans.to_dict("records")
     tables["findings"] += judged(evidence)
     return told
 
