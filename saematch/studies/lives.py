@@ -270,7 +270,7 @@ def happened(t: Lineages, number: int) -> str:
     merges = [f"{at(e)} merge into {e.layer}/{e.latent}" for e in forks.itertuples() if e.event == "merge"]
     return "; ".join([", ".join(said), *splits, *merges])
 
-
+# %% ../../nbs/studies/16_lives.ipynb #lv16tr02
 def traced(
     t: Lineages,
     layer: int,
