@@ -44,7 +44,7 @@ _HOME = {
     "judging.splits": ("splits", "merges"),
     "model.lm": ("load_lm",),
     "model.cards": ("card", "cards"),
-    "matching.select": ("Lineages",),  # with all that can be asked of them
+    "matching.draw": ("Lineages",),  # with all that can be asked of them
     "judging.depth": ("lineages",),
     "judging.meaning": ("same_meaning",),
     "judging.judge": ("judge",),

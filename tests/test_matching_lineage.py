@@ -71,14 +71,12 @@ def test_one_lineage_and_the_match_of_two_layers():
     t = small()
     assert t.of(6, 0).members == {4: 1, 6: 0} and repr(t.of(4, 0)) == "Lineage 0: 4/0 - 5/1 - 6/2"
     assert t.match(4, 6).index.tolist() == [2, 0] and t.match(6, 5).index.tolist() == [-1, -1, 1]
-    drawing = t.of(4, 0)._repr_html_()
-    assert "splits: 1, 0 of layer 5 (q = 0.01)" in drawing and "→ 1, 0" in drawing
-    assert "two merge" in t.of(6, 1)._repr_html_() and "two merge" not in drawing
     assert "3 layers" in repr(t) and "| lineages | 2 | 1 | 1 |" in t._repr_markdown_()
     with expect_fail(KeyError, "unknown layer of these lineages '7'"):
         t.of(7, 0)
     with expect_fail(KeyError, "unknown latent of layer 6 '3'"):
         t.of(6, 3)
+    t.of(4, 0, labels={(4, 0): "infinitive to"})
 
 
 def test_a_file_of_lineages_comes_back_or_is_refused():

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float
+from ..matching.draw import Lineages
 from torch import Tensor
 
 from ..ground import UsageError, machine_memory, progress_bar, unknown
@@ -28,7 +29,7 @@ from .splits import directions, forks
 from ..lap.above import Made, Table, taken
 from ..lap.similarities import Similarities, memory_needed
 from ..matching.joint import direct_pairs, upper_bound
-from ..matching.lineage import FORKS, Chance, Lineages
+from ..matching.lineage import FORKS, Chance
 from ..matching.match import origin
 from ..matching.select import World, pools, q_among, q_values, worst_count
 from ..saes.gauge import as_sae, check_pair
