@@ -6,6 +6,7 @@ import torch
 from saematch.studies.explorer import (
     near_pairs,
     split_events,
+    from_weights,
     with_labels,
     that_fit,
     explore,
@@ -90,32 +91,32 @@ def test_pairs_that_come_near_are_above_the_threshold_and_in_two_lineages():
 
 
 def test_a_split_leads_to_both_children():
+    from saematch.judging.depth import forks_of
     from saematch.judging.splits import splits as claimed
     from saematch.saes.toys import random_sae
 
     saes = {layer: random_sae(12, 8, seed=layer) for layer in (4, 5, 6)}
-    told = split_events(saes, [4, 5, 6], q=1)
-    of = lambda layer, kind: told[(told.layer == layer) & (told.event == kind)]
-    table = claimed(saes[4], saes[5], 1)
-    assert of(4, "split").latent.tolist() == table.parent.tolist() and of(4, "merge").empty and of(6, "split").empty
-    assert of(4, "split").others.tolist() == [[(5, r.child), (5, r.other)] for r in table.itertuples()]
     alone = [[i if y == x else -1 for y in range(3)] for x in range(3) for i in range(x < 2, 8)]
     members = torch.tensor([[0, 0, -1], *alone])
     link = torch.full(members.shape, 0.5).double()
-    info = dict(name="toy", nulls={})
+    judged = dict(p_link=link / 50, p=link[:, 0], q_link=link / 50, q=link[:, 0])
+    judged |= forks_of(saes, 0)
+    zero = torch.zeros(len(members)).double()
     t = Lineages(
         members,
         (4, 5, 6),
         (8, 8, 8),
-        torch.zeros(len(members)).double(),
+        zero,
         link,
-        link / 50,
-        link[:, 0],
-        info,
-        {},
-        link / 50,
-        link[:, 0],
+        **judged,
+        info=dict(name="toy", nulls={}, thresholds={"1": 0.9, "2": 0.9}),
     )
+    told = split_events(t)
+    of = lambda layer, kind: told[(told.layer == layer) & (told.event == kind)]
+    table = claimed(saes[4], saes[5], 1)
+    assert of(4, "split").latent.tolist() == table.parent.tolist() and of(4, "merge").empty and of(6, "split").empty
+    assert of(4, "split").others.tolist() == [[(5, r.child), (5, r.other)] for r in table.itertuples()]
+    assert from_weights(t).keys() == {"events"} and from_weights(t, saes).keys() == {"events", "near"}
     with tempfile.TemporaryDirectory() as folder:
         data = page_data(explore(t, Path(folder) / "toy.html", events=told))
     assert len(data["events"]["event"]) == len(told), "latents that are alone and split are in the file"

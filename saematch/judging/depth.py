@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float
-from ..matching.draw import Lineages
 from torch import Tensor
 
 from ..ground import UsageError, machine_memory, progress_bar, unknown
@@ -28,6 +27,7 @@ from .nulls import NULLS, null
 from .splits import directions, forks
 from ..lap.above import Made, Table, taken
 from ..lap.similarities import Similarities, memory_needed
+from ..matching.draw import Lineages
 from ..matching.joint import direct_pairs, upper_bound
 from ..matching.lineage import FORKS, Chance
 from ..matching.match import origin
@@ -278,11 +278,18 @@ def tell_memory(rows: Sequence[Table], worlds: Mapping[str, list[NullWorld]]) ->
     return f"lineages of {sum(widths):,} latents, about {need / 2**30:.1f} GiB"
 
 # %% ../../nbs/judging/11_depth.ipynb #dp11fk02
-def forks_of(saes: Mapping[int, SAE], seed: int) -> dict[str, Tensor]:  # the fields of `Lineages`
+def forks_of(
+    saes: Mapping[int, SAE],
+    seed: int,
+    progress: bool | None = False,
+) -> dict[str, Tensor]:  # the fields of `Lineages`
     "All candidates for splits and merges, with their q-values."
     if any(s.transcoder for s in saes.values()):
         return {}
-    table, column = forks(saes, 1, progress=False, seed=seed), {l: x for x, l in enumerate(saes)}
+    table, column = (
+        forks(saes, 1, nulls=("siblings",), progress=progress, seed=seed),
+        {l: x for x, l in enumerate(saes)},
+    )
     table = table.assign(event=table.event.map(FORKS.index), layer=table.layer.map(column))
     rows = table[["event", "layer", "latent", "near", "far"]].to_numpy(dtype="int64")
     return dict(forks=torch.from_numpy(rows.copy()), q_forks=torch.tensor(table.q.to_numpy(dtype="float64")))
@@ -325,7 +332,7 @@ def lineages(
     members = torch.where(found.members >= 0, found.members - found.sims.first, -1)
     widths = tuple(s.d_sae for s in saes.values())
     judged = dict(p_link=p_link, p=p, q_link=torch.full_like(p_link, float("nan")), q=q_lineage)
-    judged |= forks_of(saes, seed) if forks else {}
+    judged |= forks_of(saes, seed, progress) if forks else {}
     return Lineages(members, tuple(saes), widths, found.gain, found.link, **judged, info=info, drawn=drawn).cut(q)
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100016

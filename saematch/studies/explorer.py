@@ -7,7 +7,7 @@ __all__ = ['judged_links', 'by_chance', 'near_pairs', 'split_events', 'from_weig
            'atlas_of', 'explore', 'beside_strangers']
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000043
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ import torch
 
 from ..ground import UsageError, progress_bar
 from ..judging.depth import directions
-from ..judging.splits import merges, splits
 from ..matching.joint import Similarities
 from ..matching.lineage import Lineages
 from ..matching.select import q_among
@@ -77,33 +76,21 @@ def near_pairs(
     return table[(rank[0] < most) & (rank[1] < most)].reset_index(drop=True)
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000061
-def split_events(
-    saes: Mapping,  # the suite: layer -> SAE
-    layers: Sequence[int],  # in order
-    q: float = 0.05,  # false discovery rate for each pair of layers
-    progress: bool | None = None,
-    **how,  # options of `splits`
-) -> pd.DataFrame:  # event, layer, latent, others
-    "Splits and merges of neighbouring layers as the page takes them. Raises like `splits`."
-    rows = []
-    for x, y in progress_bar(list(zip(layers, layers[1:])), progress, desc="splits"):
-        apart, together = splits(saes[x], saes[y], q, **how), merges(saes[x], saes[y], q, **how)
-        rows += [("split", x, r.parent, [(y, r.child), (y, r.other)]) for r in apart.itertuples()]
-        rows += [("merge", y, r.child, [(x, r.parent), (x, r.other)]) for r in together.itertuples()]
-    return pd.DataFrame(rows, columns=["event", "layer", "latent", "others"])
+def split_events(t: Lineages) -> pd.DataFrame:  # event, layer, latent, others
+    "Splits and merges of neighbouring layers as the page takes them: `others` are (layer, latent)."
+    told = t.forked()
+    others = [[(r.other_layer, r.near), (r.other_layer, r.far)] for r in told.itertuples()]
+    return told[["event", "layer", "latent"]].assign(others=others)
 
 
 def from_weights(
     t: Lineages,
     suite: Mapping | None = None,  # its SAEs; default: those that lie on this machine under its name
-    progress: bool | None = None,
 ) -> dict:  # near, events: arguments of `explore`
-    "What comes near and what splits; nothing where the SAEs are not at hand."
+    "What comes near and what splits; what comes near only where the SAEs are at hand."
     suite = known_suite(str(t.info.get("name", ""))) if suite is None else suite
-    if not isinstance(suite, Mapping) or not set(t.layers) <= set(suite):
-        return {}
-    events = split_events(suite, t.layers, progress=progress, nulls=("signs", "siblings"))  # a rotation is never worst
-    return dict(near=near_pairs(t, suite), events=events)
+    known = isinstance(suite, Mapping) and set(t.layers) <= set(suite)
+    return dict(events=split_events(t)) | (dict(near=near_pairs(t, suite)) if known else {})
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000032
 def said(found: Mapping, latents: list[int]) -> tuple[list, list]:  # labels, frequencies

@@ -153,7 +153,7 @@ def followed(
     pairs = named_pairs(matches.direct(*layers[:2]), cards[layers[0]], cards[layers[1]]) if cards else []
     page = lives_page(t, cards, why, pairs) | dict(findings=lived(t), explorer="")
     if cards and int(t.lengths.max()) > 1:
-        beside = from_weights(t, suite, progress)  # what comes near, what splits
+        beside = from_weights(t, suite)  # what comes near, what splits
         page["explorer"] = explore(t, at / EXPLORER, cards, progress=progress, **beside).name
     return t, page, summarised(t, cards)
 
