@@ -109,7 +109,7 @@ def test_a_split_leads_to_both_children():
         zero,
         link,
         **judged,
-        info=dict(name="toy", nulls={}, thresholds={"1": 0.9, "2": 0.9}),
+        info=dict(name="toy", nulls={}, thresholds={"1": 0.9, "2": 0.9}, options=dict(weights="decoder")),
     )
     told = split_events(t)
     of = lambda layer, kind: told[(told.layer == layer) & (told.event == kind)]
