@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import torch
-from saematch.matching.draw import Lineages
 
+from saematch.matching.draw import Lineages
 from saematch.matching.lineage import Chance
 
 
