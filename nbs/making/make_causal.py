@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
-from saematch.ground import atomic, progress_bar, read_safetensors
+from saematch.ground import progress_bar, read_safetensors
 from saematch.judging.calibrate import calibrate
 from saematch.judging.causal import responses
 from saematch.judging.nulls import null
@@ -25,6 +25,7 @@ from saematch.model.lm import load_lm
 from saematch.model.text import TEXTS, load_text, tokenize
 from saematch.saes.suite import load_suite
 from saematch.studies.fitting import best_correlation
+from saematch.studies.tables import read_table, write_table
 
 KEPT = Path(__file__).parents[1] / "data" / "causal.parquet"
 TASKS = {(14, 15, 0.0): 1, (14, 15, 2.0): 3, (14, 17, 0.0): 3}  # (A, B, factor) -> every n-th document
@@ -56,7 +57,7 @@ def main():
     hidden, _ = read_safetensors(KEPT.with_name("hidden_states.safetensors"))
     states = {l: hidden[f"layer_{l}"][hidden["keep"]].float() for l in LAYERS}
     known = {pair: partners(suite, states, pair) for pair in dict.fromkeys(task[:2] for task in TASKS)}
-    found = pd.read_parquet(KEPT) if KEPT.exists() else pd.DataFrame(columns=["a", "b", "factor", "document"])
+    found = read_table(KEPT) if KEPT.exists() else pd.DataFrame(columns=["a", "b", "factor", "document"])
     tasks = [(d, *task) for d in range(len(tokens)) for task in TASKS if (d // len(TEXTS)) % TASKS[task] == 0]
     for d, *pair, factor in progress_bar(tasks, True, desc="documents"):
         if ((found.a == pair[0]) & (found.b == pair[1]) & (found.factor == factor) & (found.document == d)).any():
@@ -67,8 +68,7 @@ def main():
         kinds = dict.fromkeys(["factor", "rank", "auc", "lost", "had"], "float32") | dict(name="str", real="bool")
         new = new.astype({column: kinds.get(column, "int32") for column in new}).round(4)
         found = pd.concat([found, new], ignore_index=True) if len(found) else new
-        with atomic(KEPT) as file:
-            found.to_parquet(file, index=False, compression="zstd")
+        write_table(KEPT, found)
 
 
 if __name__ == "__main__":

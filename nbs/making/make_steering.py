@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from saematch.ground import atomic, progress_bar
+from saematch.ground import progress_bar
 from saematch.judging.steering import ablated, bystanders, promoted_by, steered, written
 from saematch.model.activations import hidden_states, norm_limits
 from saematch.model.gather import within
@@ -20,6 +20,7 @@ from saematch.model.lm import load_lm
 from saematch.model.text import TEXTS, load_text, tokenize
 from saematch.saes.suite import load_suite
 from saematch.studies.lives import lineages_of, steps_of
+from saematch.studies.tables import read_table, write_table
 
 KEPT = Path(__file__).parents[1] / "data" / "steering.parquet"
 SUITE, LENGTH, SHORT = "smollm2-135m-resid", 24, 8  # tokens
@@ -45,7 +46,7 @@ def main():
     whole = (t.lengths == len(layers)).nonzero()[:, 0]
     whole = whole[torch.randperm(len(whole), generator=generator)].tolist()
     whole = [k for k in whole if documents[steps_of(t, k)[first]].sum() >= 2]
-    found = pd.read_parquet(KEPT) if KEPT.exists() else pd.DataFrame(columns=["lineage"])
+    found = read_table(KEPT) if KEPT.exists() else pd.DataFrame(columns=["lineage"])
     chosen = whole[: parser.parse_args().lineages]
     for k, other in progress_bar(list(zip(chosen, whole[1:])), True, desc="lineages"):
         if (found.lineage == k).any():
@@ -66,8 +67,7 @@ def main():
         new[1]["document"] = rows[torch.tensor(new[1].document.tolist())].numpy()
         new = pd.concat(new, ignore_index=True).assign(lineage=k).round(5)
         found = pd.concat([found, new], ignore_index=True) if len(found) else new
-        with atomic(KEPT) as file:
-            found.to_parquet(file, index=False, compression="zstd")
+        write_table(KEPT, found)
 
 
 if __name__ == "__main__":
