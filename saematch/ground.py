@@ -199,7 +199,11 @@ def tensor_parts(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> Iter
     "What the checksum of a safetensors file is of."
     yield "metadata", json.dumps(sorted(meta.items())).encode()
     for name, p in sorted(tensors.items()):
-        yield f"{name} {p.dtype} {list(p.shape)}", p.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        flat = p.detach().cpu().contiguous().reshape(-1)
+        flat = (
+            flat if flat.stride(0) == 1 else flat.clone(memory_format=torch.contiguous_format)
+        )  # one element, or none
+        yield f"{name} {p.dtype} {list(p.shape)}", flat.view(torch.uint8).numpy()
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:

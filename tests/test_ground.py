@@ -74,7 +74,9 @@ def test_one_changed_byte_is_found_in_every_kind_of_file():
     rng = random.Random(0)
     kinds = {
         "t.safetensors": (
-            lambda p: write_safetensors(p, dict(x=torch.arange(300.0), e=torch.ones(0)), dict(k="v")),
+            lambda p: write_safetensors(
+                p, dict(x=torch.arange(300.0), e=torch.ones(0), s=torch.ones(1).as_strided((1,), (0,))), dict(k="v")
+            ),
             read_safetensors,
         ),
         "t.json": (lambda p: write_json(p, dict(x=[0.25] * 99, t=dict(a=None))), read_json),

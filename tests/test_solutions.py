@@ -50,6 +50,7 @@ def test_first_match_says_what_its_solutions_find(monkeypatch):
     matplotlib.use("agg")
     monkeypatch.chdir(NBS / "tutorials")
     names = solved("tutorials/04_first_match")
-    assert "ing" in names["card_a"][names["first"]].label.split(", ") and names["pairs"].level[names["first"]] == 3
+    assert {"mr", "mrs", "miss"} <= set(names["card_a"][names["first"]].label.split(", "))
+    assert names["pairs"].level[names["first"]] == 3
     assert names["changed"].iloc[0] < 0.5 < names["changed"].iloc[-1] and names["agree"] == 1
     assert {"not", "never", "no"} & set(names["table"].label[0].split(", ")) and len(names["trail"]) == 5

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['GAUGES', 'BLOCKS', 'gauge_units', 'is_unit', 'usable_units', 'as_sae', 'fold', 'no_unit', 'common_gauge',
            'has_thresholds', 'absorb_b_dec', 'block_weights', 'as_pair', 'one_precision', 'check_pair', 'check_spaces',
-           'gauge_of', 'judging', 'judged_in', 'one_convention', 'Comparable', 'comparable', 'in_gauge',
+           'gauge_of', 'judging', 'judged_in', 'one_convention', 'Comparable', 'comparable', 'in_gauge', 'outside',
            'check_lengths', 'transport']
 
 # %% ../../nbs/saes/06_gauge.ipynb #c9a91315
+import sys
 import warnings
 from dataclasses import dataclass, replace
 
@@ -259,6 +260,14 @@ def in_gauge(a: SAE, b: SAE, gauge: str) -> Comparable:
     "Both folded by one gauge."
     return Comparable(fold(a, gauge), fold(b, gauge), gauge, (usable_units(a, gauge), usable_units(b, gauge)))
 
+# %% ../../nbs/saes/06_gauge.ipynb #outs0002
+def outside() -> int:
+    "The `stacklevel` of a warning that names the first caller outside of this package."
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("saematch."):
+        level, frame = level + 1, frame.f_back
+    return level
+
 # %% ../../nbs/saes/06_gauge.ipynb #0d68313b
 def check_lengths(
     pair: Comparable,
@@ -279,7 +288,7 @@ def check_lengths(
         f"A reads hidden states {how(a)} and B reads hidden states {how(b)}: they measure lengths in different units, "
         "and this cost compares lengths. Compare what has no such unit: the encoder or the decoder with "
         "metric='cosine', or both, weights={'encoder': 1, 'decoder': 1} with fold='decoder'",
-        stacklevel=4,
+        stacklevel=outside(),
     )
 
 # %% ../../nbs/saes/06_gauge.ipynb #f3d348fc
