@@ -295,7 +295,7 @@ def test_hooks_fetch_nothing_and_ask_for_what_the_tests_ask():
     ]
 
 
-UNTYPED, UNDOCUMENTED = 121, 0  # parameters without an annotation, names without a docstring: they only go down
+UNTYPED, UNDOCUMENTED = 32, 0  # parameters without an annotation, names without a docstring: they only go down
 
 
 def public_functions(module):

@@ -65,7 +65,7 @@ def memory_needed(n: int, m: int, D: int, keep: bool = False, tile: int = 2**23,
     return item * ((n + m) * (D + 9) + 6 * tile + (n * m if keep else 0)) + 5000 * (n + m)
 
 
-def check_room(n: int, m: int, D: int, keep: bool | None, device, extreme: bool = False):
+def check_room(n: int, m: int, D: int, keep: bool | None, device: str | torch.device, extreme: bool = False):
     "Raise MemoryError if there is not enough memory in the machine (or on the GPU)."
     cuda = torch.device(device).type == "cuda"
     have = torch.cuda.mem_get_info(device)[0] if cuda else machine_memory()
@@ -93,7 +93,7 @@ def in_order(index: Int64[Tensor, " n"], group: Int64[Tensor, " n"]) -> Int64[Te
     return out
 
 
-def settle_ties(X, Y, index: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
+def settle_ties(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], index: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
     "The same cost, with identical rows of X and then of Y in order."
     index = in_order(index, copies(X))
     return inverted(in_order(inverted(index, len(Y)), copies(Y)), len(X))
@@ -122,7 +122,17 @@ def attempt(search: Search, s: State, say: Callable[[str], None] = lambda text: 
             torch.cuda.empty_cache()
 
 # %% ../../nbs/lap/11_assign.ipynb #solve11
-def solve(X: Tensor, Y: Tensor, metric: str, reject, tol, time_limit, keep, int8, progress: bool) -> Assignment:
+def solve(
+    X: Tensor,
+    Y: Tensor,
+    metric: str,
+    reject: float | None,
+    tol: float,
+    time_limit: float | None,
+    keep: bool | None,
+    int8: bool | None,
+    progress: bool,
+) -> Assignment:
     "`assign` for checked input, X the smaller side."
     costs = costs_of(X, Y, metric, keep, int8, every=reject is None)
     if costs.layout.extreme:

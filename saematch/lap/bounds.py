@@ -59,7 +59,9 @@ def rounded_down(x: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(y > x, torch.nextafter(y, torch.full_like(y, -math.inf)), y)
 
 
-def list_above(z: Float[Tensor, "rows m"], wide, narrow, most: int, block: int = 64) -> tuple:
+def list_above(
+    z: Float[Tensor, "rows m"], wide: Float[Tensor, " rows"], narrow: Float[Tensor, " rows"], most: int, block: int = 64
+) -> tuple:
     """(row, column, value) of entries above `wide` [rows]; in rows with such in many blocks of columns, above `narrow`.
 
     Then the threshold of each row, and the rows that have more than `most` even of those: they are left out.
@@ -100,7 +102,14 @@ def list_cheap(z: Float[Tensor, "rows m"], price: Float[Tensor, " rows"], spare:
 
 # %% ../../nbs/lap/08_bounds.ipynb #54379b1d
 def price_block(
-    c: Costs, v, u, rows=None, cols=None, k: int = 8, sharp: bool = False, spare: float | None = 0.0
+    c: Costs,
+    v: Float[Tensor, " m"],
+    u: Float[Tensor, " n"],
+    rows: Int64[Tensor, " r"] | None = None,
+    cols: Int64[Tensor, " q"] | None = None,
+    k: int = 8,
+    sharp: bool = False,
+    spare: float | None = 0.0,
 ) -> tuple:
     """Pairs of rows x cols with c_ij - v_j < u_i by the tiles' lower bounds.
 
@@ -150,7 +159,16 @@ def price_double(c: Costs, v: Float[Tensor, " m"], rows: Int64[Tensor, " r"], k:
     return torch.cat(low), *(torch.cat(t) for t in zip(*found))
 
 # %% ../../nbs/lap/08_bounds.ipynb #b69c822d
-def tighten(c: Costs, edges: Edges, target: float, v, u, low, i, j) -> tuple:
+def tighten(
+    c: Costs,
+    edges: Edges,
+    target: float,
+    v: Float[Tensor, " m"],
+    u: Float[Tensor, " n"],
+    low: Float[Tensor, " n"],
+    i: Int64[Tensor, " k"],
+    j: Int64[Tensor, " k"],
+) -> tuple:
     """(costs, row prices from the exact costs of the pairs found, those pairs, their costs).
 
     Rows that rounding holds back are priced again in float32, then in float64. The costs are others if 8 bits were

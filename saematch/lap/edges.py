@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 from fastcore.basics import patch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .costs import Costs
@@ -84,7 +84,7 @@ def reduced(self: Edges, c: Costs, v: Float[Tensor, " m"], mate: Int64[Tensor, "
 
 # %% ../../nbs/lap/07_edges.ipynb #resolved07
 @patch
-def resolved(self: Edges, w: Float[Tensor, " k"], at, v: Float[Tensor, " m"]) -> Float[Tensor, " k"]:
+def resolved(self: Edges, w: Float[Tensor, " k"], at: Tensor | slice, v: Float[Tensor, " m"]) -> Float[Tensor, " k"]:
     "Reduced costs w of the edges `at`, 0 where float64 cannot tell them from 0: beside a long row that can be much."
     least = 2.0**-51 * (self.cost[at].abs() + v[self.j[at]].abs())
     return w.where(w > least, torch.zeros_like(w))
@@ -113,7 +113,15 @@ def missing(
     return float(rest.sum() - v[idle].sum())
 
 # %% ../../nbs/lap/07_edges.ipynb #bfecc3e4
-def solve_sparse(n: int, m: int, i, j, w, stay=None, spare=None) -> Int64[Tensor, " n"]:
+def solve_sparse(
+    n: int,
+    m: int,
+    i: Int64[Tensor, " k"],
+    j: Int64[Tensor, " k"],
+    w: Float[Tensor, " k"],
+    stay: Float[Tensor, " n"] | None = None,
+    spare: Float[Tensor, " m"] | None = None,
+) -> Int64[Tensor, " n"]:
     """The cheapest assignment on edges (i, j) with integer costs w, by OR-tools. -1 for unmatched rows.
 
     `stay` [n] is the cost of leaving a row unmatched, `spare` [m] of leaving a column. Neither: all are matched, n = m.
@@ -139,7 +147,9 @@ def solve_sparse(n: int, m: int, i, j, w, stay=None, spare=None) -> Int64[Tensor
     return torch.where(mate < m, mate, -1)
 
 # %% ../../nbs/lap/07_edges.ipynb #e26cff9a
-def full_sweeps(nodes: int, source, target, length) -> Callable:
+def full_sweeps(
+    nodes: int, source: Int64[Tensor, " arcs"], target: Int64[Tensor, " arcs"], length: Float[Tensor, " arcs"]
+) -> Callable:
     "(p, live nodes) -> the same after sixteen sweeps over all arcs."
 
     def step(p, live):
@@ -151,7 +161,9 @@ def full_sweeps(nodes: int, source, target, length) -> Callable:
     return step
 
 
-def live_sweep(nodes: int, source, target, length) -> Callable:
+def live_sweep(
+    nodes: int, source: Int64[Tensor, " arcs"], target: Int64[Tensor, " arcs"], length: Float[Tensor, " arcs"]
+) -> Callable:
     "(p, live nodes) -> the same after a sweep over the arcs from live nodes that are short enough to matter."
     # arcs by source, then length: as p <= 0, only those shorter than -p[source] can matter
     key, order = ((source << 42) + length.clamp(-(2**41), 2**41 - 1).long() + 2**41).sort()
@@ -177,7 +189,13 @@ def live_sweep(nodes: int, source, target, length) -> Callable:
 
 # %% ../../nbs/lap/07_edges.ipynb #settle07
 def settle(
-    nodes: int, source, target, length, dense: bool, meter: Meter, most: int = 20_000
+    nodes: int,
+    source: Int64[Tensor, " arcs"],
+    target: Int64[Tensor, " arcs"],
+    length: Float[Tensor, " arcs"],
+    dense: bool,
+    meter: Meter,
+    most: int = 20_000,
 ) -> Float[Tensor, " nodes"]:
     """The largest p <= 0 with p[target] <= p[source] + length on every arc; exact, as lengths are whole numbers.
 
@@ -195,7 +213,18 @@ def settle(
     return p
 
 # %% ../../nbs/lap/07_edges.ipynb #c530c373
-def on_edges(c: Costs, i, j, w, use, v, u, reject=None, free=False, gap=math.inf) -> tuple:
+def on_edges(
+    c: Costs,
+    i: Int64[Tensor, " k"],
+    j: Int64[Tensor, " k"],
+    w: Float[Tensor, " k"],
+    use: Bool[Tensor, " k"],
+    v: Float[Tensor, " m"],
+    u: Float[Tensor, " n"],
+    reject: float | None = None,
+    free: bool = False,
+    gap: float = math.inf,
+) -> tuple:
     "(mate, prices): the best assignment on the edges in `use` (reduced costs w >= 0), prices near v that hold on all."
     n, m = c.layout.n, c.layout.m
     limit, some = 2**61 // (((n + m) if free else n) + 1) ** 2, w[use]
@@ -217,8 +246,17 @@ def on_edges(c: Costs, i, j, w, use, v, u, reject=None, free=False, gap=math.inf
     new = v + q * (p[:m] - (p[m] if free else p.median()))  # a common offset says nothing, and takes digits
     return mate, new.clamp(max=0) if free else new
 
-
-def constraints(n: int, m: int, i, j, W, mate, stay=None, spare=None) -> tuple:
+# %% ../../nbs/lap/07_edges.ipynb #edco0002
+def constraints(
+    n: int,
+    m: int,
+    i: Int64[Tensor, " k"],
+    j: Int64[Tensor, " k"],
+    W: Float[Tensor, " k"],
+    mate: Int64[Tensor, " n"],
+    stay: Float[Tensor, " n"] | None = None,
+    spare: Float[Tensor, " m"] | None = None,
+) -> tuple:
     "Arcs (source, target, length): the price of target is at most that of source plus length. Node m: 'unmatched'."
     node, own = torch.where(mate < 0, m, mate), torch.zeros(n, dtype=torch.float64, device=W.device)
     matched = mate[i] == j

@@ -148,7 +148,7 @@ class Int8Products(Products):
 
 # %% ../../nbs/lap/04_int8.ipynb #0103f8c6
 @patch
-def plain(self: Int8Products, at, p) -> Callable:
+def plain(self: Int8Products, at: Tensor | slice, p: Tensor | slice) -> Callable:
     "What fills tiles with the bare products of the rows `at` (in order) and the columns p, computed in pieces of 2^24."
     X, Y, first, end, piece = self.x[at], self.y[p], 0, 0, None
 

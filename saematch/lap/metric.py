@@ -47,13 +47,29 @@ class Metric:
 
 # %% ../../nbs/lap/01_metric.ipynb #2f938cc1
 @patch
-def multiply(self: Metric, x, y, D: int, out, w=None, alpha: float = 1.0) -> Tensor:
+def multiply(
+    self: Metric,
+    x: Float[Tensor, "rows columns"],
+    y: Float[Tensor, "columns m"],
+    D: int,
+    out: Float[Tensor, "rows m"],
+    w: Tensor | None = None,
+    alpha: float = 1.0,
+) -> Tensor:
     "out = w + alpha (p(x.y) of the first D columns + x.y of the others); y [columns, m]."
     return torch.mm(x, y, out=out) if w is None else torch.addmm(w, x, y, alpha=alpha, out=out)
 
 
 @patch
-def complete(self: Metric, z, x, y, inside: slice, cut: slice, alpha: float) -> Tensor:
+def complete(
+    self: Metric,
+    z: Float[Tensor, "rows m"],
+    x: Float[Tensor, "rows columns"],
+    y: Float[Tensor, "columns m"],
+    inside: slice,
+    cut: slice,
+    alpha: float,
+) -> Tensor:
     "alpha (p(z + x.y of the columns `inside`) + x.y of the others within `cut`), in place."
     return z.addmm_(x[:, cut], y[cut], beta=alpha, alpha=alpha)
 

@@ -63,7 +63,14 @@ class Groups:
 
 # %% ../../nbs/lap/06_prices.ipynb #787ea60e
 def soft_pass(
-    c: Costs, v, T: float, reject: float | None = None, free: bool = False, n=None, m=None, k: int = 0
+    c: Costs,
+    v: Float[Tensor, " m"],
+    T: float,
+    reject: float | None = None,
+    free: bool = False,
+    n: int | None = None,
+    m: int | None = None,
+    k: int = 0,
 ) -> Soft:
     "One Sinkhorn iteration at temperature T over n rows and m columns; with k > 0 also the k best candidates of each."
     at = c.layout
@@ -89,8 +96,8 @@ def soft_pass(
     edges, floor = soft_edges(c, u, v, T, found, groups, k) if k else ((), None)
     return Soft(u, new, error, float(sharp.median()), edges, floor)
 
-
-def raised(v, T: float, total: Float[Tensor, " m"], free: bool) -> tuple:
+# %% ../../nbs/lap/06_prices.ipynb #prra0002
+def raised(v: Float[Tensor, " m"], T: float, total: Float[Tensor, " m"], free: bool) -> tuple:
     "(new prices of columns that collected `total`, mean distance of that from 1)."
     new = v - T * total.clamp(min=1e-30).log()
     off = (total - 1).abs()
@@ -100,7 +107,9 @@ def raised(v, T: float, total: Float[Tensor, " m"], free: bool) -> tuple:
     return new, float(off.mean())
 
 # %% ../../nbs/lap/06_prices.ipynb #a7ba530c
-def soft_edges(c: Costs, u, v, T: float, found: list, groups: Groups, k: int) -> tuple:
+def soft_edges(
+    c: Costs, u: Float[Tensor, " n"], v: Float[Tensor, " m"], T: float, found: list, groups: Groups, k: int
+) -> tuple:
     "Candidates (i, j, cost) of rows and columns, and the floor of the rows where tiles are exact enough to have one."
     at = c.layout
     value, j = (torch.cat(t) for t in zip(*found))
@@ -129,7 +138,17 @@ def extend(c: Costs, u: Float[Tensor, " k"], T: float, m: int, free: bool) -> Fl
 
 
 def anneal(
-    c: Costs, v, T: float, coldest: float, reject=None, free=False, n=None, m=None, tries=8, most=99, calm=CALM[0]
+    c: Costs,
+    v: Float[Tensor, " m"],
+    T: float,
+    coldest: float,
+    reject: float | None = None,
+    free: bool = False,
+    n: int | None = None,
+    m: int | None = None,
+    tries: int = 8,
+    most: int = 99,
+    calm: float = CALM[0],
 ) -> tuple[Soft, float]:
     "Soft passes at falling temperature until rows are sharp: (last pass, temperature)."
     done = 0

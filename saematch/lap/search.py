@@ -183,7 +183,7 @@ def propose(s: State) -> tuple:
     return on_edges(s.costs, i, j, w, use, s.v_next, u, s.task.reject, s.free, gap)
 
 # %% ../../nbs/lap/09_search.ipynb #d562e9b9
-def to_look_at(s: State, v, u, everything: bool) -> tuple:
+def to_look_at(s: State, v: Float[Tensor, " m"], u: Float[Tensor, " n"], everything: bool) -> tuple:
     "([(rows, columns)], share of rows, of columns) that a pass at prices v has to cover; None stands for all."
     at = s.costs.layout
     if s.floors is not None and not everything:
@@ -194,7 +194,7 @@ def to_look_at(s: State, v, u, everything: bool) -> tuple:
     return [(None, None)], 1.0, 1.0
 
 
-def price(s: State, v, u, everything: bool) -> tuple:
+def price(s: State, v: Float[Tensor, " m"], u: Float[Tensor, " n"], everything: bool) -> tuple:
     "(state, row prices that hold for all pairs, shares of rows and columns seen). Pairs too cheap become edges."
     blocks, *shares = to_look_at(s, v, u, everything)
     whole, low, none = blocks[0][0] is None, u.clone(), s.mate[:0]
@@ -219,7 +219,13 @@ def price(s: State, v, u, everything: bool) -> tuple:
     return replace(s, costs=after, floors=floors), low, *shares
 
 # %% ../../nbs/lap/09_search.ipynb #ea1d2244
-def remember(s: State, mate=None, v=None, u=None, certain: bool = False) -> State:
+def remember(
+    s: State,
+    mate: Int64[Tensor, " n"] | None = None,
+    v: Float[Tensor, " m"] | None = None,
+    u: Float[Tensor, " n"] | None = None,
+    certain: bool = False,
+) -> State:
     "The state with an assignment if it is better, with prices if they prove more (or are the only certain ones)."
     if s.costs.layout.extreme:
         return remember_exactly(s, s.mate if mate is None else mate, v, u, certain)

@@ -71,13 +71,13 @@ class Layout:
 
 # %% ../../nbs/lap/03_tiles.ipynb #369cf844
 @patch
-def double(self: Layout, Z: Float[Tensor, "k D"], rows) -> Float[Tensor, "r D"]:
+def double(self: Layout, Z: Float[Tensor, "k D"], rows: Int64[Tensor, " r"]) -> Float[Tensor, "r D"]:
     "Rows of given descriptors in float64, scaled and centred."
     return Z[rows].double().mul_(self.unit).sub_(self.centre * self.unit)
 
 
 @patch
-def single(self: Layout, Z: Float[Tensor, "k D"], rows) -> Float[Tensor, "r D"]:
+def single(self: Layout, Z: Float[Tensor, "k D"], rows: Int64[Tensor, " r"]) -> Float[Tensor, "r D"]:
     "The same, each entry rounded once to float32."
     wide = not 2.0**-100 < self.unit < 2.0**100  # float32 cannot hold the unit: rows of denormal numbers
     if wide or torch.float64 in (self.X.dtype, self.Y.dtype, self.dtype):
@@ -97,7 +97,13 @@ def exact(self: Layout, i: Int64[Tensor, " k"], j: Int64[Tensor, " k"]) -> Float
 
 # %% ../../nbs/lap/03_tiles.ipynb #filled03
 @patch
-def filled(self: Layout, Z, order, extra, noise) -> Tensor:
+def filled(
+    self: Layout,
+    Z: Float[Tensor, "k D"],
+    order: Int64[Tensor, " r"],
+    extra: Float[Tensor, " r"],
+    noise: Float[Tensor, "r spare"],
+) -> Tensor:
     "Shuffled, centred, scaled rows with the extra columns, [len(order), D + 1 + SPARE]."
     A = torch.empty(len(order), self.D + 1 + SPARE, dtype=self.dtype, device=self.device)
     for i, part in enumerate(order.split(512)):
@@ -107,13 +113,13 @@ def filled(self: Layout, Z, order, extra, noise) -> Tensor:
 
 
 @patch
-def left(self: Layout, r) -> Tensor:
+def left(self: Layout, r: Tensor | slice) -> Tensor:
     "Rows r of X as float tiles need them."
     return self.filled(self.X, self.rows[r], self.kappa * self.nx[r], self.noise[0][r])
 
 
 @patch
-def right(self: Layout, p) -> Tensor:
+def right(self: Layout, p: Tensor | slice) -> Tensor:
     "Rows p of Y as float tiles need them."
     return self.filled(self.Y, self.cols[p], self.ny[p], self.noise[1][p])
 
@@ -169,7 +175,7 @@ class Meter:
         self.show(share)
 
 # %% ../../nbs/lap/03_tiles.ipynb #19f1916f
-def sweep(layout: Layout, at, m: int, make: Callable, tile: int, meter: Meter) -> Iterator[tuple]:
+def sweep(layout: Layout, at: Tensor | slice, m: int, make: Callable, tile: int, meter: Meter) -> Iterator[tuple]:
     """Yields (rows, z) for tiles of at most `tile` entries (but 16 rows at least) of the rows in `at` and m columns.
 
     `at` is a slice from 0 on, or an index. make(r, z, i) fills z with rows r, from the i-th of `at` on. The buffer of z
