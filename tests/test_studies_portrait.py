@@ -31,6 +31,7 @@ def test_the_peak_is_always_in_the_snippet():
         text, shade = snippet(Context(tokens, activations, 0, peak, peak), 6.0, wide=20)
         assert len(text) == len(shade) == 20
         assert "".join(c for c, s in zip(text, shade) if s == 0.5) == tokens[peak], "half as strong as the strongest"
+        assert set(text.split()) <= {t.strip() for t in tokens} | {"…"}, "whole words"
     snippet(Context(tokens, activations, 0, peak, peak), 6.0, wide=20)[0]
 
 

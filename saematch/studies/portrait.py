@@ -26,13 +26,22 @@ def snippet(
     largest: float,  # activation that counts as 1
     wide: int = 28,  # characters
 ) -> tuple[str, list[float]]:  # a text of `wide` characters at most; for each of them the activation, 0 to 1
-    "A context cut to one short line around its peak."
+    "A context cut to one short line around its peak; words cut at an end are three dots."
     pieces = marked(context, largest)
     text = "".join(t for t, _, _ in pieces)
     shade = [s if active else 0.0 for t, active, s in pieces for _ in t]
     peak = sum(len(t) for t, _, _ in pieces[: context.peak])
-    first = max(0, min(peak - wide // 2, len(text) - wide))
-    return text[first : first + wide], shade[first : first + wide]
+    end, first = peak + len(pieces[context.peak][0]), max(0, min(peak - wide // 2, len(text) - wide))
+    last, blank = min(first + wide, len(text)), str.isspace
+    if (
+        first
+        and not (blank(text[first - 1]) or blank(text[first]))
+        and 0 < (k := text.find(" ", first, peak + 1) - first)
+    ):
+        text, shade = text[:first] + "…".rjust(k) + text[first + k :], shade[:first] + [0.0] * k + shade[first + k :]
+    if last < len(text) and not (blank(text[last - 1]) or blank(text[last])) and (k := text.rfind(" ", end, last)) > 0:
+        text, shade = text[: k + 1] + "…".ljust(last - k - 1), shade[: k + 1] + [0.0] * (last - k - 1)
+    return text[first:last], shade[first:last]
 
 # %% ../../nbs/studies/19_portrait.ipynb #life0009
 WIDE, STEP, SIZE = 28, 150, 7  # characters a line; points from layer to layer; points of the font
