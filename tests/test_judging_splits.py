@@ -76,6 +76,15 @@ def test_splits_follow_their_latents():
     assert back.child.tolist() == here.parent.tolist() and back.parent.tolist() == here.child.tolist()
 
 
+def test_forks_of_a_suite():
+    world = planted_suite(random_sae(64, 1200, seed=0), layers=3, split=0.08, merge=0.08, death=0.1, gap=0.0, seed=0)
+    table = forks(world.suite)
+    found = {(f.event, f.layer, f.latent) for f in table.itertuples()}
+    true = {(e, x + (e == "merge"), one) for e in ("split", "merge") for x in (0, 1) for one, _ in true_events(world, e, x)}
+    assert len(found & true) >= 0.9 * len(found) and len(found & true) >= 0.8 * len(true) > 0
+    assert (table.q <= 0.05).all() and (table.near != table.far).all() and len(forks(world.suite, 1)) > len(table)
+
+
 def test_bad_splits_are_refused():
     a, b = random_sae(16, 40, seed=0), random_sae(16, 40, seed=1)
     with expect_fail(ValueError, "d_model is 16 in A and 8 in B"):
@@ -91,12 +100,3 @@ def test_bad_splits_are_refused():
     W = b.W_dec.clone()
     W[7] = 0
     assert 7 not in splits(a, replace(b, W_dec=W), q=1, nulls=("siblings",))[["child", "other"]].values
-
-
-def test_forks_of_a_suite():
-    world = planted_suite(random_sae(64, 1200, seed=0), layers=3, split=0.08, merge=0.08, death=0.1, gap=0.0, seed=0)
-    table = forks(world.suite)
-    found = {(f.event, f.layer, f.latent) for f in table.itertuples()}
-    true = {(e, x + (e == "merge"), one) for e in ("split", "merge") for x in (0, 1) for one, _ in true_events(world, e, x)}
-    assert len(found & true) >= 0.9 * len(found) and len(found & true) >= 0.8 * len(true) > 0
-    assert (table.q <= 0.05).all() and (table.near != table.far).all() and len(forks(world.suite, 1)) > len(table)

@@ -25,7 +25,7 @@ def t():
     steps = [(x @ y.T).max(1) for x, y in zip(rows, rows[1:])]
     back = [(y @ x.T).max(1).indices for x, y in zip(rows, rows[1:])]
     takes = [
-        torch.where((b[s.indices] == torch.arange(n)) & (s.values > 0.5), s.indices, -1) for s, b in zip(steps, back)
+        torch.where((b[s.indices] == torch.arange(n)) & (s.values > 0.7), s.indices, -1) for s, b in zip(steps, back)
     ]
     taken = [set(), set(takes[0][takes[0] >= 0].tolist()), set(takes[1][takes[1] >= 0].tolist())]
     for x in range(3):

@@ -4,9 +4,13 @@ import pytest
 import torch
 
 from saematch.matching.joint import (
+    pairs_within,
+    cross_gain,
+    regroup,
     Joint,
     lineage_gain,
     alone,
+    chained,
     upper_bound,
     join_layers,
 )
@@ -40,6 +44,26 @@ def best_of_all(rows, tau):
         return best
 
     return rest(0, [])
+
+
+def test_certain_pairs_need_not_be_looked_at():
+    from scipy.optimize import linear_sum_assignment
+
+    from saematch.lap.similarities import Similarities
+
+    for seed, noise in enumerate((0.5, 0.8, 1.2)):
+        rows, _ = noisy_layers(5, 14, 6, noise, seed)
+        sims = Similarities(rows, torch.full((5, 5), 0.3))
+        members = chained(sims)
+        for side in Joint(sims).sides():
+            K, heads, tails = len(members), members.masked_fill(~side, -1), members.masked_fill(side, -1)
+            gain = cross_gain(sims, heads.repeat_interleave(K, 0), tails.repeat(K, 1)).view(K, K).clamp(min=0)
+            best = float(gain[linear_sum_assignment(gain, maximize=True)].sum())
+            apart = float(lineage_gain(sims, heads).sum() + lineage_gain(sims, tails).sum())
+            members, inner = regroup(sims, members, pairs_within(sims, members), side)
+            assert abs(apart + best - float(lineage_gain(sims, members).sum())) < 1e-9
+            assert abs(float(inner.gain.sum()) - float(lineage_gain(sims, members).sum())) < 1e-9
+            assert sorted(members[members >= 0].tolist()) == list(range(sims.count))
 
 
 def test_a_killed_search_ends_as_if_it_had_not_been():

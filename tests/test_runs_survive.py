@@ -1,16 +1,25 @@
 """Runs that must end well or not begin: blocks without a difference, nothing matched, odd SAEs, odd names."""
 
 import json
+import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
-from saematch import load_sae, match, planted, random_sae, save_sae
-from saematch.ground import UsageError, read_json
+from saematch import load_sae, load_suite, match, planted, random_sae, save_sae
+from saematch.ground import UsageError, read_json, read_safetensors
+from saematch.lap import above
+from saematch.lap.similarities import Similarities
 from saematch.studies import run as running
+from saematch.studies.lives import LINEAGES, lineages_in
 from saematch.studies.run import finish_exchange, run
 
 
@@ -208,3 +217,43 @@ def test_a_folder_that_is_removed_meanwhile_is_named(stage, tmp_path, monkeypatc
     with pytest.raises(OSError, match="was removed, moved or emptied while this run was writing into it"):
         run(suite, out=out, jobs=1)
     assert not (out / "summary.json").exists()
+
+
+FOLLOW = """
+import sys
+from pathlib import Path
+from saematch import load_suite
+from saematch.lap.similarities import Similarities
+from saematch.studies.lives import lineages_in
+
+Similarities.small, suite = 0, load_suite(sys.argv[1])
+lineages_in(Path(sys.argv[2]), suite, list(suite))
+"""
+
+
+def test_lineages_of_a_killed_run_go_on_where_they_were(tmp_path, monkeypatch):
+    "kill -9 at a random moment: what was listed is used, and the file ends up the same."
+    sae = random_sae(32, 200)
+    for layer in range(4):
+        save_sae(sae, tmp_path / "suite" / f"layer_{layer}.safetensors")
+        sae = planted(sae, decoder_noise=0.6, encoder_noise=0.6, replaced=0.2, seed=layer).sae
+    suite, file = load_suite(tmp_path / "suite"), tmp_path / "out" / LINEAGES
+    work, wanted = file.with_suffix(".work"), random.randrange(1, 30)
+    p = subprocess.Popen([sys.executable, "-c", FOLLOW, suite.name, file], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    start = time.monotonic()
+    while p.poll() is None and len(list(work.glob("*.safetensors"))) < wanted and time.monotonic() - start < 120:
+        time.sleep(0.002)
+    os.kill(p.pid, signal.SIGKILL) if p.poll() is None else None
+    p.wait()
+    made, counted = above.pairs_above, []
+    monkeypatch.setattr(above, "pairs_above", lambda *a, **k: (counted.append(1), made(*a, **k))[1])
+    monkeypatch.setattr(Similarities, "small", 0)
+    there = len(list(work.glob("pairs-*.safetensors")))
+    assert there and not file.exists(), f"killed after {wanted} parts"
+    lineages_in(file, suite, list(suite))
+    again = len(counted)
+    lineages_in(tmp_path / "whole" / LINEAGES, suite, list(suite))
+    assert again == len(counted) - again - there, "what was listed is not listed again"
+    (ours, said), (whole, of_whole) = map(read_safetensors, (file, tmp_path / "whole" / LINEAGES))
+    assert said == of_whole and ours.keys() == whole.keys() and not work.exists()
+    assert all(torch.equal(ours[k].nan_to_num(-1), whole[k].nan_to_num(-1)) for k in whole)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from saematch.ground import progress_bar, read_safetensors, write_safetensors
+from saematch.ground import notebook_data, progress_bar, read_safetensors, write_safetensors
 from saematch.judging.carried import fidelity, refitted, sparsity_curve
 from saematch.judging.routes import ridge
 from saematch.matching.match import match
@@ -29,6 +29,7 @@ from saematch.studies.tables import read_table, write_table
 
 LAYERS, STEP = range(14, 20), 3  # a position counts if it does in all six
 PAIR = (14, 15)
+PAIRS = [*((layer, layer + 1) for layer in LAYERS[:-1]), *((14, layer) for layer in LAYERS[2:])]
 
 
 def tokens_of(lm):
@@ -68,23 +69,38 @@ def fitted(suite, x, other, pair):
     yield score("the same, fitted", b.d_sae, b.encode(f @ full[:-1] + full[-1]))
 
 
+def pairs(suite):
+    "Maps of few entries between several pairs of layers, on the hidden states of the repository."
+    hidden, _ = read_safetensors(notebook_data("hidden_states.safetensors"))
+    x = {layer: hidden[f"layer_{layer}"][hidden["keep"]].float() for layer in LAYERS}
+    for a, b in PAIRS:
+        how = dict(m=match(suite[a], suite[b]), entries=(4, 8), nothing=())
+        found = sparsity_curve(suite[a], suite[b], x[a], x[b], **how).assign(tokens=len(x[a]))
+        yield from (dict(a=a, b=b, **row) for row in found.to_dict("records"))
+
+
+def on_documents(suite, kind, path):
+    "Maps from layer 14 to 15 on many documents: the curve, or fitted weights beside those of the SAEs."
+    found, pair = states(load_lm("smollm2-135m"), path), dict(a=PAIR[0], b=PAIR[1])
+    even = (found["document"] // STEP) % 2 == 0
+    x, other = ({layer: found[f"layer_{layer}"][rows].float() for layer in LAYERS} for rows in (even, ~even))
+    a, b = (suite[layer] for layer in PAIR)
+    if kind == "fitted":
+        return [dict(pair, **row) for row in fitted(suite, x, other, PAIR)]
+    how = dict(m=match(a, b), entries=(2, 4, 5, 8, 9, 16, 32), nothing=(2, 4, 8, 32))
+    return [
+        dict(pair, **r) for r in sparsity_curve(a, b, x[14], x[15], **how).assign(tokens=len(x[14])).to_dict("records")
+    ]
+
+
 def main(out):
     out.mkdir(parents=True, exist_ok=True)
-    lm = load_lm("smollm2-135m")
-    suite, found = replace(load_suite("smollm2-135m-resid"), keep=6), states(lm, out / "states.safetensors")
-    even = (found["document"] // STEP) % 2 == 0
-    x, other = ({l: found[f"layer_{l}"][rows].float() for l in LAYERS} for rows in (even, ~even))
-    path = out / "relations.parquet"
+    suite, path = replace(load_suite("smollm2-135m-resid"), keep=6), out / "relations.parquet"
     rows = read_table(path).to_dict("records") if path.exists() else []
     done = {r["set"] for r in rows}
-    a, b = (suite[layer] for layer in PAIR)
-    for kind in progress_bar([k for k in ("curve", "fitted") if k not in done], True, desc="maps"):
-        if kind == "curve":
-            how = dict(m=match(a, b), entries=(2, 4, 5, 8, 9, 16, 32), nothing=(2, 4, 8, 32))
-            parts = sparsity_curve(a, b, x[14], x[15], **how).assign(tokens=len(x[14])).to_dict("records")
-        else:
-            parts = fitted(suite, x, other, PAIR)
-        rows += [dict(set=kind, a=PAIR[0], b=PAIR[1], **p) for p in parts]
+    for kind in progress_bar([k for k in ("curve", "fitted", "pairs") if k not in done], True, desc="maps"):
+        made = pairs(suite) if kind == "pairs" else on_documents(suite, kind, out / "states.safetensors")
+        rows += [dict(set=kind, **row) for row in made]
         write_table(path, pd.DataFrame(rows).round(4))
 
 

@@ -144,12 +144,19 @@ def look_up(self: Similarities, p: Int64[Tensor, " k"], q: Int64[Tensor, " k"]) 
     known = torch.searchsorted(self.key, key)
     missing = (self.key[known.clamp(max=len(self.key) - 1)] != key) if len(self.key) else torch.ones_like(key).bool()
     if missing.any():
-        new = key[missing].unique()
-        value = torch.cat([self.value, self.product(new)])
-        self.key, order = torch.cat([self.key, new]).sort()
-        self.value = value[order]
+        self.add(key[missing].unique())
         known = torch.searchsorted(self.key, key)
     return self.value[known]
+
+
+@patch
+def add(self: Similarities, new: Int64[Tensor, " k"]) -> None:
+    "Compute and keep the similarities of pairs that are not known, sorted and each once."
+    place = torch.searchsorted(self.key, new) + torch.arange(len(new))
+    old = torch.ones(len(self.key) + len(new), dtype=torch.bool).index_fill_(0, place, False)
+    for name, more in (("key", new), ("value", self.product(new))):
+        merged = torch.empty(len(old), dtype=more.dtype).index_put_((place,), more)
+        setattr(self, name, merged.masked_scatter_(old, getattr(self, name)))
 
 # %% ../../nbs/lap/13_similarities.ipynb #sm130024
 def memory_needed(

@@ -9,6 +9,7 @@ __all__ = ['LINEAGES', 'FORMATS', 'deciding', 'asked', 'lineages_kept', 'lineage
 
 # %% ../../nbs/studies/16_lives.ipynb #lv160004
 import json
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -95,16 +96,21 @@ def lineages_in(
     progress: bool | None = None,
     fingerprints: Sequence[str] | None = None,  # of these layers, if known
 ) -> Lineages:
-    "The lineages of some layers of a suite, from a file if they are there, else found and written there."
+    """The lineages of some layers of a suite, from a file if they are there, else found and written there.
+
+    Until then lists and sweeps are kept in a folder beside it, so that a process that was killed goes on.
+    """
     fingerprints = fingerprints or [fingerprint(suite[l]) for l in layers]
     t, wrong = lineages_kept(path, fingerprints, layers, q)
     if t is None:
         if wrong:
             warnings.warn(f"{path} {wrong}; its lineages are made again", stacklevel=2)
         Path(path).unlink(missing_ok=True)
-        t = lineages(suite, q=q, layers=layers, progress=progress)
+        work = Path(path).with_suffix(".work")
+        t = lineages(suite, q=q, layers=layers, progress=progress, work=work)
         t = replace(t, info={**t.info, "code": deciding()})
         t.save(path)
+        shutil.rmtree(work, ignore_errors=True)
     return t
 
 # %% ../../nbs/studies/16_lives.ipynb #lv160010
