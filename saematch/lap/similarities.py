@@ -148,7 +148,7 @@ def look_up(self: Similarities, p: Int64[Tensor, " k"], q: Int64[Tensor, " k"]) 
         known = torch.searchsorted(self.key, key)
     return self.value[known]
 
-
+# %% ../../nbs/lap/13_similarities.ipynb #sm13ad02
 @patch
 def add(self: Similarities, new: Int64[Tensor, " k"]) -> None:
     "Compute and keep the similarities of pairs that are not known, sorted and each once."

@@ -46,7 +46,7 @@ def lineage_of(sims: Similarities, members: Int64[Tensor, "K L"]) -> Int64[Tenso
     k, x = (members >= 0).nonzero(as_tuple=True)
     return out.index_put((members[k, x],), k)
 
-
+# %% ../../nbs/matching/07_joint.ipynb #jt07cg02
 def cross_gain(
     sims: Similarities,
     heads: Int64[Tensor, "c L"],  # numbers of members, -1 for none
