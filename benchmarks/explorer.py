@@ -1,10 +1,12 @@
 """How quickly the explorer shows and searches the lineages of a large model.
 
     python benchmarks/explorer.py [--layers 26] [--width 16384] [--no-browser]
+    python benchmarks/explorer.py --file [--runs 5]
 
 Synthetic lineages with labels, cards, near pairs and splits, served as `saematch explore --serve` does. Aims at 26
 layers of 16,384: the first view in 2 s, a search in 300 ms. Prints a Markdown table: CPU seconds of the server, wall
 seconds, and what went over the wire; then how long a person in a browser waits, where Chromium and Playwright are.
+`--file` measures the page of the embedded suite, a file, instead: each time in a Chromium that has just been started.
 """
 
 import argparse
@@ -12,11 +14,14 @@ import json
 import platform
 import resource
 import shutil
+import statistics
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
@@ -142,12 +147,50 @@ def in_browser(at: str) -> None:
             row(f"in Chromium: search “{words}”", cpu, wall)
 
 
+def opened(program: str, address: str) -> dict:
+    "What a Chromium that has just been started takes to show a page: milliseconds by the wall and of its processes."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page, told = browser.new_page(viewport=dict(width=1280, height=900)), browser.new_browser_cdp_session()
+        spent = lambda: sum(one["cpuTime"] for one in told.send("SystemInfo.getProcessInfo")["processInfo"])
+        out, cpu, wall = {}, spent(), time.perf_counter()
+        page.goto(address, wait_until="commit")
+        for what, seen in (("first view", ".sx-lanes .sx-mine"), ("with cards", ".sx-card h3")):
+            page.wait_for_selector(seen)
+            out[what] = 1e3 * (time.perf_counter() - wall), 1e3 * (spent() - cpu)
+        browser.close()
+    return out
+
+
+def of_a_file(runs: int) -> None:
+    "The page of the embedded suite."
+    from saematch.studies.lives import lineages_of
+    from saematch.studies.look import explore_lineages
+
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    with tempfile.TemporaryDirectory() as folder:
+        page = explore_lineages(lineages_of("smollm2-135m-resid"), Path(folder) / "explorer.html")
+        found = [opened(program, page.as_uri()) for _ in range(runs)]
+        print(f"{date.today()}, {page.stat().st_size / 1e6:.1f} MB, medians of {runs} cold loads (quickest)\n")
+    print("| | wall, ms | CPU, ms |\n|---|---:|---:|")
+    for what in found[0]:
+        wall, cpu = zip(*(one[what] for one in found))
+        told = (f"{statistics.median(v):.0f} ({min(v):.0f})" for v in (wall, cpu))
+        print(f"| {what} | {' | '.join(told)} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--layers", type=int, default=26)
     parser.add_argument("--width", type=int, default=16_384)
     parser.add_argument("--no-browser", action="store_true")
+    parser.add_argument("--file", action="store_true")
+    parser.add_argument("--runs", type=int, default=5)
     a = parser.parse_args()
+    if a.file:
+        return of_a_file(a.runs)
     t = synthetic(a.layers, a.width)
     cards = {layer: Cards(layer, a.width) for layer in t.layers}
     print(f"{date.today()}, {platform.machine()}, {a.layers} x {a.width:,} = {a.layers * a.width:,} latents\n")

@@ -181,6 +181,21 @@ def test_the_address_holds_the_state(page, browser):
     assert page.inner_text(".sx") == text
 
 
+def test_the_link_is_copied_and_the_page_says_so(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("2")
+    page.click("button:text-is('copy link')")
+    page.wait_for_function("document.querySelector('.sx-tabs [role=status]').textContent.includes('is copied')")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url and "view=list" in page.url
+    page.keyboard.press("1")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as for a page of plain http
+    page.evaluate("document.execCommand = () => false")
+    page.keyboard.press("l")
+    page.wait_for_function("document.querySelector('.sx-tabs [role=status]').textContent.includes('address bar')")
+    assert page.locator("textarea").count() == 0, "the field that was copied from is gone"
+
+
 def test_tables_and_pictures_are_taken_along(page):
     with page.expect_download() as d:
         page.click("text=JSON")
@@ -332,6 +347,7 @@ def test_a_widget_tells_what_is_selected(browser, tmp_path):
         [asset("explorer.js"), data],
     )
     page.wait_for_selector(".sx-count")
+    assert page.locator("text=copy link").count() == 0, "a notebook has no address of its own"
     page.keyboard.press("Tab")
     page.click("button:text-is('List')")
     page.wait_for_selector(".sx-table td button")

@@ -110,7 +110,9 @@ def test_a_run_without_lineages_or_with_damaged_ones(run, capsys):
 def test_the_page_lies_in_the_run_and_holds_cards(run, t, capsys, monkeypatch):
     assert main(["explore", f"{run}"]) == 0
     page = (run / "explorer.html").read_text()
-    assert all(f'id="cards-{x}"' in page for x in range(3)) and str(run / "explorer.html") in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert all(f'id="cards-{x}"' in page for x in range(3)) and str(run / "explorer.html") in said
+    assert "latents that are alone are counted in the flows and not shown" in said, "what the page leaves out"
     monkeypatch.chdir(run.parent)
     run.rename(run.parent / "saematch-out")
     assert main(["explore", "--out", "mine.html"]) == 0, "saematch-out is what is meant if nothing is said"
@@ -118,6 +120,14 @@ def test_the_page_lies_in_the_run_and_holds_cards(run, t, capsys, monkeypatch):
     assert main(["explore", "--out", "mine.txt"]) == 2
     assert "ends in .html" in capsys.readouterr().err
     assert saematch.Lineages is Lineages and t.explore("method.html").read_text() == page
+
+
+def test_a_server_says_what_it_leaves_out(run, t, capsys, monkeypatch):
+    monkeypatch.setattr("saematch.studies.serve.serve", lambda server: server.server_close())
+    assert main(["explore", f"{run}", "--serve", "--port", "0"]) == 0
+    said, alone = capsys.readouterr().out, int((t.lengths == 1).sum())
+    left = int(re.search(r"^([\d,]+) latents that are alone", said, re.M)[1].replace(",", ""))
+    assert f"{len(t.links()):,} links" in said and 0 < left <= alone
 
 
 def test_cards_that_are_not_there(t, run, capsys, tmp_path):

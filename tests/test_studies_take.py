@@ -58,4 +58,5 @@ def test_a_graph_is_grouped_and_given_back():
     before = read_graph(path)
     assert back["nodes"] == before["nodes"] and back["links"] == before["links"] and back["qParams"]["supernodes"]
     assert len(one["nodes"]) < len(before["nodes"])
+    assert "by hand, other graphs" in said.getvalue() and "nodes are on one" in said.getvalue()
     print(said.getvalue().replace(folder, ""))

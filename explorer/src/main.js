@@ -8,17 +8,17 @@ import { card } from "./card.js";
 import { list, windowed } from "./list.js";
 import { summary } from "./summary.js";
 import { Local, Served } from "./view.js";
-import { save, picture } from "./save.js";
+import { save, picture, copied } from "./save.js";
 import "./style.css";
 
 const VIEWS = { lanes: "Lanes", list: "List", summary: "Summary" };
-const HELP = [["← →", "along the lineage"], ["↑ ↓", "through the list"], ["/", "search"], ["1 2 3", "lanes, list, summary"], ["c", "what chance draws"], ["p", "pin the lineage"], ["?", "this help"], ["Esc", "close, leave the search"]];
+const HELP = [["← →", "along the lineage"], ["↑ ↓", "through the list"], ["/", "search"], ["1 2 3", "lanes, list, summary"], ["c", "what chance draws"], ["p", "pin the lineage"], ["l", "copy the link to this view"], ["?", "this help"], ["Esc", "close, leave the search"]];
 
 /** Draw the explorer into an element. `source` is a `Local` or a `Served`; `memory` keeps the state out of the address; `told` hears what is selected. */
 export function mount(element, source, { memory = false, told = () => {} } = {}) {
   const state = store(memory), { meta, layers, chance: strange } = source.about;
   element.classList.add("sx");
-  let help = false, virtual = null, dispose = null, scheduled = false;
+  let help = false, virtual = null, dispose = null, scheduled = false, note = "";
   const contents = new Map();
 
   function read() {
@@ -82,6 +82,14 @@ export function mount(element, source, { memory = false, told = () => {} } = {})
     if (!now.chance && shown?.beside) act.focus(shown.beside[by](), true);
   }
 
+  /** The address, which holds the state, to the clipboard; a sentence says for some seconds whether it is there. */
+  async function link() {
+    note = (await copied(location.href)) ? "The link to this view is copied." : "This browser does not let a page copy: take the link from the address bar.";
+    draw();
+    const now = note;
+    setTimeout(() => { if (note === now) { note = ""; draw(); } }, 4000);
+  }
+
   function keys(event) {
     const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
     if (event.key === "Escape") { help = false; if (typing) event.target.blur(); draw(); return; }
@@ -92,6 +100,7 @@ export function mount(element, source, { memory = false, told = () => {} } = {})
       1: () => state.set({ view: "lanes" }), 2: () => state.set({ view: "list" }), 3: () => state.set({ view: "summary" }),
       c: () => strange && state.set({ chance: state.get().chance === "1" ? "" : "1" }),
       p: () => { const shown = chosen(); if (shown) act.pin(shown.atlas.name(shown.focus)); },
+      l: () => memory || link(),
     }[event.key];
     if (does) { event.preventDefault(); does(); }
   }
@@ -133,11 +142,12 @@ export function mount(element, source, { memory = false, told = () => {} } = {})
       <nav class="sx-tabs" aria-label="Views">${Object.entries(VIEWS).map(([k, name]) => html`<button aria-current=${now.view === k ? "page" : "false"} @click=${() => state.set({ view: k })}>${name}</button>`)}
         <span class="sx-space"></span>
         ${own ? html`<button @click=${() => act.pin(own)} aria-pressed=${now.pins.includes(own)}>${now.pins.includes(own) ? "unpin" : "pin"}</button>` : nothing}
+        ${memory ? nothing : html`<span class="sx-soft" role="status">${note}</span><button @click=${link}>copy link</button>`}
         <button @click=${async () => save("lineages.csv", csvFormat(await table(now)), "text/csv")}>CSV</button>
         <button @click=${async () => save("lineages.json", JSON.stringify({ meta, rate: now.rate, lineages: await table(now) }, null, 1), "application/json")}>JSON</button>
         <button @click=${() => picture(element, "svg")}>SVG</button><button @click=${() => picture(element, "png")}>PNG</button></nav>
       ${shown.pinned.length ? html`<p class="sx-pins">Pinned: ${shown.pinned.map(({ name, label }) => html`<button @click=${() => act.focus(name)}>${name} ${label}</button> `)}</p>` : nothing}
-      ${help ? html`<dl class="sx-help">${HELP.map(([k, does]) => html`<dt><kbd>${k}</kbd></dt><dd>${does}</dd>`)}</dl>` : nothing}
+      ${help ? html`<dl class="sx-help">${HELP.filter(([k]) => !memory || k !== "l").map(([k, does]) => html`<dt><kbd>${k}</kbd></dt><dd>${does}</dd>`)}</dl>` : nothing}
       <div class="sx-main sx-view-${now.view}" tabindex="-1" aria-busy=${source.waits}>${view}</div>
       ${now.view === "summary" || now.chance || lost ? nothing : cards(shown)}
       <footer class="sx-soft">${meta.left_out || nothing}</footer>`, element);

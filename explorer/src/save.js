@@ -1,4 +1,4 @@
-// What a person takes along: tables and pictures.
+// What a person takes along: tables, pictures, the link to the view.
 
 export function save(name, content, type) {
   const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
@@ -26,4 +26,21 @@ export async function picture(element, kind) {
   const canvas = Object.assign(document.createElement("canvas"), { width: 2 * w, height: 2 * h });
   canvas.getContext("2d").drawImage(image, 0, 0, 2 * w, 2 * h);
   canvas.toBlob((blob) => save("lineage.png", blob, "image/png"));
+}
+
+/** Text to the clipboard; whether it is there. Where the browser forbids its own way, a field is selected and copied. */
+export async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = Object.assign(document.createElement("textarea"), { value: text }), before = document.activeElement;
+    field.style.position = "fixed"; // the page does not scroll to it
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    before?.focus?.();
+    return done;
+  }
 }

@@ -7,7 +7,7 @@ __all__ = ['judged_links', 'by_chance', 'near_pairs', 'split_events', 'from_weig
            'atlas_of', 'explore', 'beside_strangers']
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000043
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +169,7 @@ def explore(
     near: pd.DataFrame | None = None,
     events: pd.DataFrame | None = None,
     limit: float = 24.0,  # MB of cards at most
+    say: Callable[[str], object] | None = None,  # hears what the page leaves out, too
     progress: bool | None = None,
 ) -> Path:
     """Write the page of some lineages. The page says what it leaves out.
@@ -182,6 +183,8 @@ def explore(
             f" Cards of {without:,} of {len(members):,} latents are left out, those of lineages with less evidence: "
             f"this file holds {limit:g} MB of them. saematch explore --serve shows all."
         )
+    if say:
+        say(data["meta"]["left_out"])
     return write_page(data, out, read)
 
 # %% ../../nbs/studies/20_explorer.ipynb #xp000034

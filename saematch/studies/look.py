@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from saematch.matching.lineage import Lineages
@@ -97,6 +98,7 @@ def cmd_find(suite: str, words: str, top: int) -> None:
 def explore_lineages(
     t: "Lineages",
     out: "str | Path" = "explorer.html",
+    say: "Callable[[str], object] | None" = None,  # hears what the page leaves out
 ) -> "Path":
     """Write one offline page in which a person follows these lineages, with the cards of their suite.
 
@@ -108,7 +110,7 @@ def explore_lineages(
 
     if (out := user_path(out)).suffix not in (".html", ".htm"):
         raise UsageError(f"{out}: the explorer is a page; give it a name that ends in .html")
-    return explore(t, out, cards_of(t), **from_weights(t))
+    return explore(t, out, cards_of(t), say=say, **from_weights(t))
 
 
 def serve_lineages(t: "Lineages", port: int) -> None:
@@ -120,6 +122,7 @@ def serve_lineages(t: "Lineages", port: int) -> None:
     cards, why = cards_or_reason(t)
     server = explorer_server(t, cards, port, **from_weights(t))
     print(f"{len(t.links()):,} links; cards of {sum(map(len, cards.values())):,} latents, read when they are opened")
+    print(server.RequestHandlerClass.views.meta["left_out"])
     if why:
         print(f"Without cards: {why}")
     serve(server)
@@ -152,7 +155,7 @@ def cmd_explore(where: str | None, out: str | None, serve: bool, port: int) -> N
     t, folder = lineages_of(where, sys.stderr.isatty()), run_of(where)
     if serve:
         return serve_lineages(t, port)
-    page = explore_lineages(t, out or os.path.join(folder or "", "explorer.html"))
+    page = explore_lineages(t, out or os.path.join(folder or "", "explorer.html"), print)
     print(f"{len(t.links()):,} links of {where}, {page.stat().st_size / 1e6:.1f} MB. Open {page}")
 
 # %% ../../nbs/studies/26_look.ipynb #lk000010

@@ -272,7 +272,7 @@ BY_HAND = dict(replacement=0.54, completeness=0.83)  # 2511.07002, other graphs
 
 
 def scored(graph: Mapping, one: Mapping, nodes: pd.DataFrame, draws: int = 20) -> pd.DataFrame:
-    "nodes, links, replacement, completeness, loops: as it is, merged, strangers merged (means), by hand elsewhere."
+    "nodes, links, scores, loops: as it is, merged, strangers merged (of some draws), by hand elsewhere."
 
     def row(g):
         (replacement, completeness), (loops, along) = graph_scores(g), on_loops(g)
@@ -283,7 +283,8 @@ def scored(graph: Mapping, one: Mapping, nodes: pd.DataFrame, draws: int = 20) -
     for group in dealt_anew(order, draws):
         ids = order.node[group >= 0].groupby(group[group >= 0]).apply(list)
         strange.append(row(merged(graph, pd.DataFrame(dict(ids=ids, label="")))))
-    rows = {"as it is": row(graph), "merged": row(one), "strangers merged": pd.DataFrame(strange).mean().to_dict()}
+    rows, drawn = {"as it is": row(graph), "merged": row(one)}, pd.DataFrame(strange)
+    rows |= {f"strangers merged, {what}": drawn.agg(what).to_dict() for what in ("mean", "min", "max")}
     return pd.DataFrame.from_dict(rows | {"by hand, other graphs": BY_HAND}, orient="index")
 
 # %% ../../nbs/studies/22_supernodes.ipynb #sn20000021
