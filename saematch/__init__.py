@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 import importlib
 import sys
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ _SHOWN = {
     ("saes.sae", "SAE", "card"): ("model.show", "show_latent"),
     ("saes.sae", "SAE", "to_saelens"): ("saes.exchange", "to_saelens"),
     ("model.card", "Card", "_repr_html_"): ("model.show", "card_html"),
+    ("model.card", "Card", "text"): ("model.show", "Card.text"),
     ("matching.lineage", "Lineages", "explore"): ("studies.look", "explore_lineages"),
 }
 
@@ -94,7 +96,7 @@ def _later(module, function):
     "A method that imports its room when it is called."
 
     def method(self, *args, **kwargs):
-        return getattr(importlib.import_module(f"{__name__}.{module}"), function)(self, *args, **kwargs)
+        return attrgetter(function)(importlib.import_module(f"{__name__}.{module}"))(self, *args, **kwargs)
 
     method.__doc__ = f"See `saematch.{module}.{function}`."
     return method
@@ -107,7 +109,8 @@ def __getattr__(name):
     importlib.import_module(f"{__name__}.{_WHOLE.get(home, home)}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     for (room, kind, method), by in _SHOWN.items():
-        if loaded := sys.modules.get(f"{__name__}.{room}"):
+        loaded = sys.modules.get(f"{__name__}.{room}")
+        if loaded and not hasattr(getattr(loaded, kind), method):
             setattr(getattr(loaded, kind), method, _later(*by))
     return value
 

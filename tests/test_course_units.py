@@ -70,23 +70,28 @@ def test_every_exercise_has_a_stub_a_check_and_one_solution(unit):
     assert text.count("<details>") == text.count("</details>") > len(names)
 
 
+@pytest.mark.parametrize("answered", (True, False), ids=("solutions", "stubs"))
 @pytest.mark.parametrize("unit", sorted(NOTEBOOKS))
-def test_with_its_solutions_a_unit_passes_and_ends_in_a_figure(unit):
-    shown = run(unit, solutions(unit))
-    wrong = [v for v in verdicts(shown).values() if not v]
-    assert not wrong and len(verdicts(shown)) == len(UNITS[unit])
-    assert plt.get_fignums(), "the closing figure is drawn"
-
-
-@pytest.mark.parametrize("unit", sorted(NOTEBOOKS))
-def test_with_its_stubs_a_unit_runs_and_says_what_is_missing(unit):
-    found = verdicts(run(unit, {}))
-    assert len(found) == len(UNITS[unit]) + 1 and not any(found.values())
-    assert all("not written yet" in found[e.name].says for e in UNITS[unit])
-    assert all(e.name in found[f"unit {unit}"].says for e in UNITS[unit])
+def test_a_unit_passes_with_its_solutions_and_says_what_is_missing_without(unit, answered):
+    found = verdicts(run(unit, solutions(unit) if answered else {}))
+    each = [found[e.name] for e in UNITS[unit]]
+    if answered:
+        assert all(each) and len(found) == len(each), [v for v in each if not v]
+        assert plt.get_fignums(), "the closing figure is drawn"
+    else:
+        assert not any(found.values()) and len(found) == len(each) + 1
+        assert all("not written yet" in v.says for v in each)
+        assert all(e.name in found[f"unit {unit}"].says for e in UNITS[unit])
 
 
 SCORED = "s, r = (cosines(a, b, match(a, b, method=how).index) for how in ('exact', 'random'))"
+COSTS = "C = torch.cdist(rows(a).double(), rows(b).double()) ** 2"
+BOTH = "at = index >= 0; x, y = f[:, at] > 0, g[:, index[at]] > 0"
+SPREAD = "at = index >= 0; g = torch.zeros(len(x), b.d_sae).to(x); g[:, index[at]]"
+CARRIED = "a.encode(x)[:, at] / a.threshold[at] * b.threshold[index[at]]"
+NATS = "nats = lambda l, k: -torch.log_softmax(l[:, : 6 - k], 2).gather(2, ids[:, k:, None]).mean()"
+DOUBTS = "from saematch.course.claims import asked; return {**asked(a, b)"
+TURNED = "from scipy.optimize import linear_sum_assignment as lsa; return torch.as_tensor(lsa(C.T.numpy())[1])"
 # what a reader may write in place of `raise NotImplementedError`, and what must be said about it
 WRONG = [
     (1, "l0", "return float(f.sum(1).mean())", "adds the activations up"),
@@ -121,6 +126,16 @@ WRONG = [
     (3, "auction", "return C.argmin(1), torch.zeros(len(C))", "must be free again"),
     (3, "auction", "return greedy(C), torch.zeros(len(C))", "the greedy pairing"),
     (3, "auction", "return torch.arange(len(C))", "return index, v"),
+    (4, "rows", "return torch.cat([sae.W_enc.T, sae.W_dec, sae.b_enc[:, None]], 1)", "fold first"),
+    (4, "rows", "s = fold(sae); return torch.cat([s.W_enc, s.W_dec, s.b_enc[:, None]], 1)", "transpose it"),
+    (4, "rows", "s = fold(sae); return torch.cat([s.W_enc.T, s.W_dec], 1)", "bias is missing"),
+    (4, "matched", f"{COSTS}; return C.argmin(1)", "none twice"),
+    (4, "matched", f"{COSTS}; return greedy(C)", "this is greedy"),
+    (4, "matched", f"{COSTS}; {TURNED}", "the wrong way round"),
+    (4, "margin", "return C.sort(1).values[:, 1] - C.sort(1).values[:, 0]", "not the smallest"),
+    (4, "margin", "return C.amin(1) - C[torch.arange(len(C)), index]", "leave it out"),
+    (4, "relative_cost", "return float(C[torch.arange(len(C)), index].mean() / C.mean())", "-1 is no partner"),
+    (4, "relative_cost", "return C.mean() / C[torch.arange(len(C)), index].mean()", "the other way round"),
     (5, "p_values", "return (null_score >= score[:, None]).double().mean(1)", "no finite null"),
     (
         5,
@@ -134,6 +149,16 @@ WRONG = [
     (5, "mended", "s = cosines(a, b, match(a, b).index); return called_real(p_values(s, s), q)", "are wrong"),
     (5, "mended", f"{SCORED}; return called_real(p_values(s, r), q)", "One mistake is still there"),
     (5, "mended", f"{SCORED}; return p_values(s, r) <= q", "Two of the three"),
+    (6, "matching_score", "return float(((f > 0) & (g[:, index] > 0)).sum() / (f > 0).sum())", "-1 is no partner"),
+    (6, "matching_score", f"{BOTH}; return float((x & y).sum() / (x | y).sum())", "Jaccard"),
+    (6, "matching_score", f"{BOTH}; return float((x & y).sum() / y.sum())", "the partner's tokens"),
+    (6, "carried_state", "return b.decode(a.encode(x)[:, index] / a.threshold[index] * b.threshold)", "this gathers"),
+    (6, "carried_state", f"{SPREAD} = a.encode(x)[:, at]; return b.decode(g)", "units are missing"),
+    (6, "carried_state", f"{SPREAD} = {CARRIED}; return g @ b.W_dec", "`b_dec` is missing"),
+    (6, "over_copy", "return float(1 - (x_hat - y).var(0).sum() / y.var(0).sum())", "subtract what a copy"),
+    (6, "over_copy", "return float(1 - (x_hat - x).var(0).sum() / x.var(0).sum())", "held against x"),
+    (6, "delta_loss", f"{NATS}; return float(nats(changed, 0) - nats(logits, 0))", "predict the token at t + 1"),
+    (6, "delta_loss", f"{NATS}; return float(nats(logits, 1) - nats(changed, 1))", "predicts worse"),
     (7, "compose", "return bc[ab]", "-1 is no latent"),
     (7, "compose", "return ab[bc]", "wrong way round"),
     (7, "members", "return torch.stack(steps)", "expected is shape"),
@@ -144,6 +169,16 @@ WRONG = [
         "the latents of each layer",
     ),
     (7, "second_child", "return b**2", "right angles"),
+    (8, "doubts", f"{DOUBTS}, 'other width': a.d_sae != b.d_sae}}", "what must agree"),
+    (8, "doubts", f"{DOUBTS}, 'one seed': a.info.get('seed') == b.info.get('seed')}}", "None is no seed"),
+    (8, "doubts", "return {'one seed': True}", "it returns 1 parts"),
+    (8, "real_by_all", "return torch.stack([called_real(r, q) for r in p]).any(0)", "*every* null must"),
+    (8, "real_by_all", "return (p <= q).all(0)", "each match alone"),
+    (8, "real_by_all", "return called_real(p.mean(0), q)", "no p-value"),
+    (8, "confirmed", "return torch.stack([score[real].mean(), score[~real].mean()])", "fewer than ten"),
+    (8, "confirmed", "k = tokens > 10; return torch.stack([score[k & real].mean(), score[k & ~real].mean()])", "`>=`"),
+    (8, "claim", "return f'{called} of {of} at {q}'", "among strangers: 3"),
+    (8, "claim", "return f'{called} of {of} at {q}, strangers {among_strangers}; they are the same'", "too much"),
 ]
 
 

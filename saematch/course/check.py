@@ -5,30 +5,40 @@
 # %% auto #0
 __all__ = ['UNITS', 'closing', 'l0', 'explained_variance', 'top_tokens', 'label_fits', 'encode', 'rescale', 'fold', 'carry',
            'costs', 'bound', 'gap', 'auction', 'p_values', 'called_real', 'wrong_share', 'mended', 'compose', 'members',
-           'births_deaths', 'second_child']
+           'births_deaths', 'second_child', 'rows', 'matched', 'margin', 'relative_cost', 'matching_score',
+           'carried_state', 'over_copy', 'delta_loss', 'doubts', 'real_by_all', 'confirmed', 'claim']
 
 # %% ../../nbs/course/20_check.ipynb #71d3ef8e
 from collections.abc import Callable
 
+from .claims import claim, confirmed, doubts, real_by_all
 from .duality import auction, bound, costs, gap
 from .exercise import PASSED, Exercise, Verdict
 from .false_discovery import called_real, mended, p_values, wrong_share
 from .features import explained_variance, l0, label_fits, top_tokens
 from .lives import births_deaths, compose, members, second_child
+from .pairs import margin, matched, relative_cost, rows
 from .scale import carry, encode, fold, rescale
+from .states import carried_state, delta_loss, matching_score, over_copy
 
 # %% ../../nbs/course/20_check.ipynb #7042a5c9
 _all_ = ["l0", "explained_variance", "top_tokens", "label_fits"]
 _all_ += ["encode", "rescale", "fold", "carry", "costs", "bound", "gap", "auction"]
 _all_ += ["p_values", "called_real", "wrong_share", "mended"]
 _all_ += ["compose", "members", "births_deaths", "second_child"]
+_all_ += ["rows", "matched", "margin", "relative_cost"]
+_all_ += ["matching_score", "carried_state", "over_copy", "delta_loss"]
+_all_ += ["doubts", "real_by_all", "confirmed", "claim"]
 
 UNITS: dict[int, tuple[Exercise, ...]] = {
     1: (l0, explained_variance, top_tokens, label_fits),
     2: (encode, rescale, fold, carry),
     3: (costs, bound, gap, auction),
+    4: (rows, matched, margin, relative_cost),
     5: (p_values, called_real, wrong_share, mended),
+    6: (matching_score, carried_state, over_copy, delta_loss),
     7: (compose, members, births_deaths, second_child),
+    8: (doubts, real_by_all, confirmed, claim),
 }
 
 # %% ../../nbs/course/20_check.ipynb #c7e80863

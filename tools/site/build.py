@@ -9,6 +9,7 @@ import argparse
 import importlib
 import inspect
 import json
+import os
 import re
 import shutil
 import sys
@@ -132,9 +133,14 @@ def annotation(kind) -> str:
     return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace("jaxFloat", "Float")
 
 
+def without_places(text: str) -> str:
+    "A text without places in memory, which are other ones each time."
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
 def cell_of(text) -> str:
     "A text in a cell of a table."
-    return " ".join(str(text or "").split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(without_places(str(text or "")).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def notes_of(thing) -> dict:
@@ -162,7 +168,7 @@ def entry(name: str, thing) -> str:
     "One public name: signature, docstring, and a table of its parameters with the notes that stand beside them."
     lines = [f"## {name}", ""]
     if not callable(thing):
-        return "\n".join([*lines, f"```python\n{name} = {str(thing)[:400]}\n```"]) + "\n"
+        return "\n".join([*lines, f"```python\n{name} = {without_places(str(thing))[:400]}\n```"]) + "\n"
     notes, kind = notes_of(thing), "class" if inspect.isclass(thing) else "def"
     parameters = ", ".join(k for k in notes if k != "return")
     lines += [f"```python\n{kind} {name}({parameters})\n```", "", f"```text\n{inspect.getdoc(thing) or ''}\n```", ""]
@@ -258,6 +264,8 @@ def build(out: Path, with_explorer: bool = True) -> int:
             "-W",
             "--keep-going",
             "-q",
+            "-j",
+            str(min(4, os.cpu_count() or 1)),
             "-d",
             str(stage / "_doctrees"),
         ]
