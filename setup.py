@@ -9,8 +9,10 @@ ini = ConfigParser(delimiters=["="], interpolation=None)
 ini.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("lens", "notebook", "judge", "docs", "dev")}
-extras["dev"] += extras["lens"] + extras["notebook"] + extras["judge"] + extras["docs"]
+extras = {
+    name: cfg[f"{name}_requirements"].split() for name in ("lens", "notebook", "judge", "benchmark", "docs", "dev")
+}
+extras["dev"] += extras["lens"] + extras["notebook"] + extras["judge"] + extras["benchmark"] + extras["docs"]
 
 setup(
     name=cfg["lib_name"],

@@ -29,7 +29,7 @@ def test_no_two_rows_are_confused():
     assert len({n.shown for n in NAMES.values()}) == len(NAMES)
     assert all(set(n.groups) <= set(GROUPS) and n.groups for n in NAMES.values())
     assert all(group(g) for g in GROUPS)
-    for among in ("weights", "hidden", "blind"):
+    for among in ("weights", "hidden", "blind", "benchmark"):
         looks = [(NAMES[key].colour, NAMES[key].line) for key in group(among) if key != "chosen"]
         assert len(set(looks)) == len(looks), f"two of {among} look the same"
     try:

@@ -36,6 +36,7 @@ GROUPS = dict(
     data="matches that need activations or hidden states",
     blind="matches that know nothing of the weights",
     hidden="estimates of a hidden state that use no match",
+    benchmark="matches that only the benchmark of matchers makes",
     null="what the same method finds where there is nothing to find",
 )
 COLOURS = (  # seaborn's palette 'colorblind'
@@ -101,7 +102,27 @@ _BESIDE = (
     Name("linear map", "ridge linear map", "a linear map from A's hidden state to B's", _brown, "--",
          groups=("hidden",)),
 )  # fmt: skip
-NAMES = {n.key: n for n in (*_BY_WEIGHTS, *_BESIDE)}
+
+# %% ../../nbs/matching/01_names.ipynb #nm00014c
+_COMPARED = (
+    Name("directions", "decoder directions", "largest cosine of decoder rows, one to one", _blue,
+         groups=("benchmark",)),
+    Name("virtual", "virtual weights", "how much of B's encoder a decoder row of A turns on", _orange,
+         groups=("benchmark",)),
+    Name("logit lens", "logit lens", "the tokens that a decoder row promotes", _green, groups=("benchmark",)),
+    Name("partial", "partial transport", "the cheapest half of all pairs (optimal transport)", _red,
+         groups=("benchmark",)),
+    Name("joint", "joint lineages", "partners of one lineage through all layers", _purple, groups=("benchmark",)),
+    Name("relations", "relations", "the strongest of four weighted successors", _brown, "--", groups=("benchmark",)),
+    Name("ridge", "transported by ridge", "decoder rows taken to B's layer by the linear map of hidden states", _pink,
+         groups=("benchmark",)),
+    Name("procrustes", "transported by Procrustes", "the same by a rotation", _yellow, groups=("benchmark",)),
+    Name("jaccard", "matched by Jaccard", "largest overlap of the tokens on which both are active", _sky,
+         groups=("benchmark",)),
+    Name("semantic", "semantic transport", "nearest distribution of the hidden states that a latent is active on",
+         _grey, "--", groups=("benchmark",)),
+)  # fmt: skip
+NAMES = {n.key: n for n in (*_BY_WEIGHTS, *_BESIDE, *_COMPARED)}
 
 # %% ../../nbs/matching/01_names.ipynb #nm000019
 ALIASES = {alias: n for n in NAMES.values() for alias in (n.key, n.file, n.method)} | dict(exact=NAMES["match"])

@@ -1,0 +1,56 @@
+# Written from nbs/studies/31_measure.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.studies.measure import (
+    read_states,
+    worlds_of,
+)
+
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+import torch
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+from saematch.model.toys import Letters
+from saematch.saes.toys import random_sae
+
+
+def test_states_are_read_once():
+    class Reads:
+        "The least that can be read: a hidden state for each letter."
+
+        tokenizer, cfg = Letters(), SimpleNamespace(n_ctx=64, device="cpu")
+        states = torch.randn(3, 257, 16, generator=torch.Generator().manual_seed(0))
+
+        def run_with_hooks(self, ids, fwd_hooks, **how):
+            for layer, (name, hook) in enumerate(fwd_hooks):
+                hook(self.states[layer][ids], None)
+
+
+    lm, texts = Reads(), ["some letters", "and a few more of them", "the end of it", "no, not yet"]
+    with TemporaryDirectory() as folder:
+        found = read_states(lm, texts, [0, 1], path := Path(folder) / "states.safetensors")
+        assert set(found) == {"layer_0", "layer_1", "document"} and len(found["layer_0"]) == len(found["document"])
+        again = read_states(None, texts, [0, 1], path)
+        assert all(torch.equal(again[k], found[k]) for k in found)
+    {k: list(v.shape) for k, v in found.items()}
+
+
+def test_worlds_of_a_suite():
+    suite = {3: random_sae(16, 90, seed=1), 4: random_sae(16, 90, seed=2)}
+    x = torch.randn(40, 16, dtype=torch.float64)
+    states = dict(layer_3=x, layer_4=x, document=torch.arange(40) // 10)
+    names = [w.name for w in worlds_of(suite, ("layers", "seeds"), suite, states)]
+    assert names == ["seeds of 3", "seeds of 4", "layers 3-4"]
+    with expect_fail(UsageError, "need --again"):
+        next(worlds_of(suite, ("seeds",)))
+    with expect_fail(UsageError, "unknown kind of worlds 'planted worlds'; closest: planted"):
+        next(worlds_of(suite, ("planted worlds",)))
+    names
