@@ -33,7 +33,7 @@ from ..saes.suite import fingerprint
 from .figures import label_lines
 from .matchers import MATCHERS, NEEDS, Claims, Matcher, carried, claims_of, matchers_named
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300007
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300006
 RATE = 0.05  # of false discoveries
 
 
@@ -63,7 +63,7 @@ def called(
     score, chance = (s.nan_to_num(nan=-torch.inf) for s in (score, chance))
     return benjamini_hochberg(p_values(score, chance)) <= rate
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300009
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300008
 def scored(world: World, found: Claims) -> dict[str, float]:
     "The scores of claims that a world allows."
     at, out = found.index >= 0, dict(matched=float((found.index >= 0).double().mean()))
@@ -84,7 +84,7 @@ def surest(found: Claims) -> Float[Tensor, " n"]:
     "Scores, NaN where nothing is claimed."
     return found.score.double().masked_fill(found.index < 0, float("nan"))
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300011
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300010
 def memory(which: str) -> int:  # bytes
     "What the operating system says of this process: VmRSS, in use now, or VmHWM, the most so far."
     with open("/proc/self/status") as f:
@@ -103,7 +103,7 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:  # result, CP
     seconds = time.process_time() - begun
     return found, seconds, float("nan") if before is None else float(max(0, memory("VmHWM") - before))
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300013
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300012
 def made_of(world: World) -> str:
     "A checksum of the SAEs and states of a world."
     states = {f"{k}/{z}": getattr(s, z) for k in ("fit", "held_out") if (s := getattr(world, k)) for z in ("x", "y")}
@@ -138,7 +138,7 @@ def kept_cell(path: Path | None, of: str, make: Callable[[], list[dict]]) -> lis
     write_json(path, dict(of=of, rows=rows))
     return rows
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300014
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300013
 @dataclass(frozen=True, eq=False, repr=False)
 class Benchmark:
     "The table of a benchmark: a row for each world, matcher, and strangers or not."
@@ -175,7 +175,7 @@ def benchmark(
         raise UsageError("no world has what any of these matchers needs")
     return Benchmark(pd.DataFrame(rows))
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300017
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300016
 @patch
 def of(self: Benchmark, kind: str, what: str, near: bool | None = None, strangers: bool = False) -> pd.Series:
     "A score by matcher, mean over the worlds of a kind: all, the nearest, or the farthest ones."
@@ -217,12 +217,12 @@ def _repr_markdown_(self: Benchmark) -> str:
     lines = [[shown(name), *(text(k, v) for k, v in row.items())] for name, row in f.iterrows()]
     return "\n".join(f"| {' | '.join(line)} |" for line in [["matcher", *f], ["---"] * (len(f.columns) + 1), *lines])
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300018
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300017
 PANELS = {  # at most four lines each
-    "weights": ("match", "unfolded", "directions", "greedy"),
-    "several may share": ("nearest", "relations", "semantic"),
-    "activity and whitening": ("correlation", "jaccard", "whitened"),
-    "transported, and whole suites": ("ridge", "procrustes", "logit lens", "joint"),
+    "all weights": ("match", "unfolded", "cosine", "greedy"),
+    "decoder rows": ("directions", "nearest", "relations", "joint"),
+    "data": ("correlation", "jaccard", "semantic", "whitened"),
+    "transported": ("ridge", "procrustes", "logit lens", "virtual"),
 }
 
 

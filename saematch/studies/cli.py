@@ -12,10 +12,9 @@ import argparse
 import os
 import sys
 
-from .measure import MEASURE
-
 from .. import __version__
 from .look import LOOK
+from .measure import MEASURE
 from .options import Asked, Options, Trial, add_options, offered
 from .take import TAKE
 
