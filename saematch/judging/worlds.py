@@ -44,7 +44,7 @@ class Around:
         "The same with a stranger in the place of every layer."
         return Around({layer: null(sae, "signs", 77 + layer) for layer, sae in self.saes.items()})
 
-
+# %% ../../nbs/judging/21_worlds.ipynb #wd210008
 @dataclass(frozen=True, eq=False)
 class World:
     "A pair of SAEs, what a matcher may look at, and what only the judge may."
@@ -64,7 +64,7 @@ class World:
     seen = cached_property(lambda self: States(self.a.encode(self.fit.x), self.b.encode(self.fit.y)))
     judged = cached_property(lambda self: States(self.a.encode(self.held_out.x), self.b.encode(self.held_out.y)))
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210009
+# %% ../../nbs/judging/21_worlds.ipynb #wd210010
 def strangers(
     world: World,
     seed: int = 0,
@@ -82,14 +82,14 @@ def strangers(
         around=world.around and world.around.strangers,
     )
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210012
+# %% ../../nbs/judging/21_worlds.ipynb #wd210013
 def retied(sae: SAE, like: SAE) -> SAE:
     "Each encoder column with so much of its decoder row added that it reads it as latents of another SAE usually do."
     reads = lambda s: (s.W_enc.T * s.W_dec).sum(1) / s.threshold
     short = (reads(like).median() - reads(sae)) * sae.threshold
     return replace(sae, W_enc=sae.W_enc + (short / sae.W_dec.square().sum(1))[None] * sae.W_dec.T)
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210013
+# %% ../../nbs/judging/21_worlds.ipynb #wd210014
 def drawn_states(
     p: PlantedSuite,
     tokens: int,
@@ -110,7 +110,7 @@ def drawn_states(
         states[layer] = (f * sae.threshold) @ sae.W_dec + sae.b_dec
     return states
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210014
+# %% ../../nbs/judging/21_worlds.ipynb #wd210015
 def planted_worlds(
     a: SAE,  # its latents are those of the suite: random directions, or a real SAE
     name: str,
@@ -134,7 +134,7 @@ def planted_worlds(
             around=around, layers=(0, layer),
         )  # fmt: skip
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210017
+# %% ../../nbs/judging/21_worlds.ipynb #wd210018
 def halves(x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], document: Int64[Tensor, " tokens"]) -> list:
     "[fit, held_out]: tokens of odd documents, and of even ones."
     return [States(x[at], y[at]) for at in (document % 2 == 1, document % 2 == 0)]
@@ -170,7 +170,7 @@ def layer_worlds(
             unembedding=unembedding, around=around, layers=(x, y),
         )  # fmt: skip
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210019
+# %% ../../nbs/judging/21_worlds.ipynb #wd210020
 def jaccard(
     f: Float[Tensor, "tokens n"],
     g: Float[Tensor, "tokens m"],
@@ -195,7 +195,7 @@ def repeated(
     truth = torch.where(mutual & (best >= same), at, torch.where(best < other, NONE, UNKNOWN))
     return truth.masked_fill((f != 0).sum(0) < tokens, UNKNOWN)
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210020
+# %% ../../nbs/judging/21_worlds.ipynb #wd210021
 def seed_worlds(
     suite: Mapping[int, SAE],
     again: Mapping[int, SAE],  # SAEs of the same layers from other seeds

@@ -124,7 +124,7 @@ def promoted(w: World) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     root = (vector * value.clamp(min=0).sqrt()).to(w.a.W_dec)  # as many columns as d_model, the same products
     return w.a.W_dec @ root, w.b.W_dec @ root
 
-
+# %% ../../nbs/studies/27_matchers.ipynb #mt270012
 def half_moved(w: World) -> Claims:
     "Partial transport of half of the latents, in the costs of the folded match."
     every, other = torch.arange(w.a.d_sae), slice(None)
@@ -132,7 +132,7 @@ def half_moved(w: World) -> Claims:
     index = partial_transport(C, 0.5)
     return Claims(index, -C.gather(1, index.clamp(min=0)[:, None])[:, 0])
 
-# %% ../../nbs/studies/27_matchers.ipynb #mt270012
+# %% ../../nbs/studies/27_matchers.ipynb #mt270013
 def strongest(w: World) -> Claims:
     "The successor that a latent's relations give most of its thresholds; surest where their decoder rows agree."
     r = relations(w.a, w.b, k=min(4, w.b.d_sae), progress=False)
@@ -154,7 +154,7 @@ def of_lineages(w: World) -> Claims:
     cosine = (a * b[m.index.clamp(min=0)]).sum(1).double()
     return Claims(m.index, cosine / 1000 - q)  # the cosine decides among equals
 
-# %% ../../nbs/studies/27_matchers.ipynb #mt270014
+# %% ../../nbs/studies/27_matchers.ipynb #mt270015
 def transported(how: Callable[[Tensor, Tensor], Float[Tensor, "d_a d_b"]]) -> Callable:
     "Decoder rows of A in B's hidden space, by a linear map of hidden states, and B's own."
     return lambda w: (w.a.W_dec @ how(*w.fit).to(w.a.W_dec), w.b.W_dec)
@@ -192,7 +192,7 @@ def semantic(w: World) -> Claims:
     index, distance = nearest_distribution(p, u, q, v)
     return Claims(index, -distance)
 
-# %% ../../nbs/studies/27_matchers.ipynb #mt270015
+# %% ../../nbs/studies/27_matchers.ipynb #mt270016
 DATA = ("states",)
 MATCHERS = {  # key, as in `matching/01_names` -> matcher
     "match": by_match(),
@@ -220,7 +220,7 @@ MATCHERS = {  # key, as in `matching/01_names` -> matcher
     "random": by_match(method="random"),
 }
 
-# %% ../../nbs/studies/27_matchers.ipynb #mt270019
+# %% ../../nbs/studies/27_matchers.ipynb #mt270020
 def check_claims(name: str, found: Claims, n: int, m: int) -> None:
     "Raise ValueError, naming the matcher, for claims of a wrong shape, NaN, or latents that do not exist."
     says = f"the matcher {name!r} gives"
@@ -237,7 +237,7 @@ def check_claims(name: str, found: Claims, n: int, m: int) -> None:
         i = int(bad.nonzero()[0])
         raise ValueError(f"{says} {int(bad.sum())} pairs a score that is no finite number, the first is latent {i}")
 
-
+# %% ../../nbs/studies/27_matchers.ipynb #mt270021
 def claims_of(
     name: str,  # for messages
     matcher: Matcher | Callable[[World], Claims | Match],
@@ -265,7 +265,7 @@ def matchers_named(names: Iterable[str] | Mapping[str, Matcher | Callable]) -> d
             raise unknown("matcher", name, MATCHERS, f"; there are {', '.join(MATCHERS)}")
     return {name: MATCHERS[name] for name in names}
 
-# %% ../../nbs/studies/27_matchers.ipynb #mt270020
+# %% ../../nbs/studies/27_matchers.ipynb #mt270022
 @torch.no_grad()
 def carried(
     world: World,

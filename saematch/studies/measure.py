@@ -144,7 +144,7 @@ def cmd_benchmark(
     print(found.frame().round(2).to_string())
     print(f"written to {folder / 'benchmark.parquet'} and benchmark.png")
 
-
+# %% ../../nbs/studies/31_measure.ipynb #ms310013
 MEASURE = dict(  # name -> (its options, what it does, its help)
     benchmark=(add_benchmark, cmd_benchmark, "measure every matcher on planted worlds and pairs of layers of a suite"),
 )
