@@ -11,13 +11,13 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from saematch.judging.worlds import seed_worlds
-from saematch.studies.benchmark import benchmark
-from saematch.studies.measure import read_states, worlds_of
 
+from saematch.judging.worlds import seed_worlds
 from saematch.model.lm import load_lm
 from saematch.model.text import TEXTS, load_text
 from saematch.saes.suite import load_suite
+from saematch.studies.benchmark import benchmark
+from saematch.studies.measure import read_states, worlds_of
 from saematch.studies.tables import write_table
 
 DATA, DOCUMENTS = Path(__file__).parents[1] / "data", 20
@@ -34,7 +34,7 @@ def main(out: Path) -> None:
     worlds = chain(
         worlds_of(suite, ("planted",)),
         seed_worlds(same, other, {l: states[f"layer_{l}"] for l in same if l in other}, states["document"]),
-        worlds_of(suite, ("layers",), states=states, unembedding=lm.W_U.detach(), each=2),
+        worlds_of(suite, ("layers",), states=states, unembedding=lm.W_U.detach(), each=1),
     )
     found = benchmark(worlds, out=out, progress=True)
     numbers = found.table.select_dtypes("number").columns

@@ -149,7 +149,7 @@ class Benchmark:
         t = self.table
         return f"Benchmark({t.matcher.nunique()} matchers on {t.world.nunique()} worlds)"
 
-
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300014
 def benchmark(
     worlds: Iterable[World],
     matchers: Iterable[str] | Mapping[str, Matcher | Callable[[World], Claims | Match]] = tuple(MATCHERS),
@@ -175,7 +175,7 @@ def benchmark(
         raise UsageError("no world has what any of these matchers needs")
     return Benchmark(pd.DataFrame(rows))
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300016
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300017
 @patch
 def of(self: Benchmark, kind: str, what: str, near: bool | None = None, strangers: bool = False) -> pd.Series:
     "A score by matcher, mean over the worlds of a kind: all, the nearest, or the farthest ones."
@@ -217,7 +217,7 @@ def _repr_markdown_(self: Benchmark) -> str:
     lines = [[shown(name), *(text(k, v) for k, v in row.items())] for name, row in f.iterrows()]
     return "\n".join(f"| {' | '.join(line)} |" for line in [["matcher", *f], ["---"] * (len(f.columns) + 1), *lines])
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300017
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300018
 PANELS = {  # at most four lines each
     "all weights": ("match", "unfolded", "cosine", "greedy"),
     "decoder rows": ("directions", "nearest", "relations", "joint"),
