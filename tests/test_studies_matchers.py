@@ -42,6 +42,7 @@ def test_a_matcher_of_ones_own():
     shared = Claims(torch.tensor([0, 0, -1, -1, -1, -1]), torch.zeros(6))
     both = carried(world, shared, f)
     assert torch.allclose(both[:, 0], (f[:, :2] / a.threshold[:2]).sum(1) * b.threshold[0]) and not both[:, 1:].any()
+    {name: claims_of(name, matcher, world).index.tolist() for name, matcher in own.items()}
 
 
 def test_what_is_wrong_is_named():

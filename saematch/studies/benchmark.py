@@ -207,7 +207,7 @@ def frame(self: Benchmark) -> pd.DataFrame:  # one row for each matcher
     f["needs"] = [", ".join(MATCHERS[k].needs) or "weights" if k in MATCHERS else "" for k in f.index]
     return f.rename_axis("matcher")
 
-
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300018
 @patch
 def _repr_markdown_(self: Benchmark) -> str:
     "The table of `frame`."
@@ -217,7 +217,7 @@ def _repr_markdown_(self: Benchmark) -> str:
     lines = [[shown(name), *(text(k, v) for k, v in row.items())] for name, row in f.iterrows()]
     return "\n".join(f"| {' | '.join(line)} |" for line in [["matcher", *f], ["---"] * (len(f.columns) + 1), *lines])
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300018
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300019
 PANELS = {  # at most four lines each
     "all weights": ("match", "unfolded", "cosine", "greedy"),
     "decoder rows": ("directions", "nearest", "relations", "joint"),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+    from transformer_lens import HookedTransformer
+    from transformer_lens.model_bridge import TransformerBridge
 
     from saematch.judging.worlds import World
     from saematch.saes.suite import Suite
@@ -42,7 +44,7 @@ def add_benchmark(p: argparse.ArgumentParser) -> None:
 
 # %% ../../nbs/studies/31_measure.ipynb #ms310007
 def read_states(
-    lm,  # a language model, as `load_lm` gives it
+    lm: "HookedTransformer | TransformerBridge",
     texts: "list[str]",
     layers: "list[int]",
     path: "Path",  # .safetensors: where they are kept
