@@ -76,8 +76,8 @@ __all__ = [
 ]
 
 
-# a room whose class gets a method from another room -> that room: `SAE.from_saelens`
-_WHOLE = {"saes.sae": "saes.files"}
+# a room whose class gets a method from another room -> that room: `SAE.from_saelens`, `Lineages.nulls`
+_WHOLE = {"saes.sae": "saes.files", "matching.draw": "judging.depth"}
 
 # (class, method) -> what shows it: methods of low floors that a high floor fills, when they are called
 _SHOWN = {
