@@ -4,6 +4,8 @@ import os
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of all workers, and of what they start, together use the cores once
@@ -30,3 +32,10 @@ def pytest_terminal_summary(terminalreporter):
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    "Figures are made and not painted: for tests that run a study several times and look at none of its pictures."
+    blank = Image.new("RGB", (1, 1))
+    monkeypatch.setattr(Figure, "savefig", lambda fig, file, **_: blank.save(file, "png"))

@@ -175,8 +175,8 @@ def test_an_output_folder_that_cannot_be_written(suite, tmp_path, here):
 
 
 def test_ctrl_c_keeps_finished_matches_and_the_next_run_continues(tmp_path):
-    sae, folder, out = random_sae(32, 700), tmp_path / "suite", tmp_path / "out"
-    for layer in range(5):
+    sae, folder, out = random_sae(32, 250), tmp_path / "suite", tmp_path / "out"
+    for layer in range(4):
         save_sae(sae, folder / f"layer_{layer}.safetensors")
         sae = planted(sae, decoder_noise=1.5, encoder_noise=1.5, seed=layer).sae
     process = subprocess.Popen(

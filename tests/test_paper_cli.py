@@ -151,6 +151,7 @@ def test_saes_that_do_not_fit_the_model(place, capsys):
     assert main(arguments(place)) == 2 and "reads blocks.2.hook_mlp_out" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_without_losses(place, capsys):
     asked = arguments(place)
     asked[0] = "paper"
@@ -168,6 +169,7 @@ def test_options_of_an_evaluation_need_one(place, capsys):
     )
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_killed_and_started_again(place):
     "kill -9 in the middle of the judging: the chunks that are there are used, and the numbers stay the same."
     chunks, env = place / "out" / "evidence" / "chunks", {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -195,6 +197,7 @@ def test_killed_and_started_again(place):
     pd.testing.assert_frame_equal(first, pd.read_parquet(place / "alone" / "evidence" / "scores.parquet"))
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_damaged_chunk_is_computed_again(place):
     assert main(arguments(place)) == 0
     first = pd.read_parquet(place / "out" / "evidence" / "scores.parquet")

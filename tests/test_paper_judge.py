@@ -63,6 +63,7 @@ def test_a_judge_is_asked_once_and_its_figures_are_drawn(paper, place, capsys): 
     assert answers(place).equals(table)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_servers_that_do_not_judge(paper, place, capsys):  # noqa: F811
     with socket.create_server(("127.0.0.1", 0)) as free:
         dead = f"http://127.0.0.1:{free.getsockname()[1]}/v1"

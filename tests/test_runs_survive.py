@@ -39,6 +39,7 @@ ZERO = {
 
 
 @pytest.mark.parametrize("name, activation", [("b_enc", "jumprelu"), ("W_dec", "jumprelu"), ("b_enc", "topk")])
+@pytest.mark.usefixtures("unpainted")
 def test_a_block_without_differences(name, activation, tmp_path):
     "All distances of a constant block are 0, those of random pairs too: its errors have no relative size."
     top = lambda s: replace(s, activation="topk", k=3, threshold=torch.zeros_like(s.threshold))
@@ -52,6 +53,7 @@ def test_a_block_without_differences(name, activation, tmp_path):
 
 
 @pytest.mark.parametrize("reject", [0.0, 12.0])
+@pytest.mark.usefixtures("unpainted")
 def test_rejection_that_leaves_none_or_few(reject, tmp_path):
     summary = run(written(tmp_path / "suite", layers=(1, 2, 3, 4)), out=tmp_path / "out", jobs=1, reject=reject)
     assert "nan" not in " ".join(summary["findings"]), summary["findings"]
@@ -63,6 +65,7 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_overwriting_replaces_results_only_when_the_new_ones_are_complete(tmp_path, monkeypatch):
     suite, out = written(tmp_path / "suite", layers=(1, 2)), tmp_path / "out"
     run(suite, out=out, jobs=1)
@@ -116,6 +119,7 @@ def test_an_exchange_may_be_killed_anywhere(tmp_path, monkeypatch):
         assert contents(here) == expected and not (here / "paper").exists() and not (here / ".done").exists()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_saes_of_decoders_alone_are_run(tmp_path):
     suite = written(
         tmp_path / "suite",
@@ -137,6 +141,7 @@ def test_saes_of_decoders_alone_are_run(tmp_path):
     assert "nan" not in " ".join(summary["findings"])
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_what_match_accepts_with_dead_latents_left_out_run_accepts(tmp_path):
     mute = lambda s: replace(s, W_dec=s.W_dec.index_fill(0, torch.tensor([3, 5]), 0.0))  # write nothing
     suite = written(tmp_path / "suite", mute)
@@ -149,6 +154,7 @@ def test_what_match_accepts_with_dead_latents_left_out_run_accepts(tmp_path):
     assert "nan" not in " ".join(summary["findings"])
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_strangers_are_matched_once_and_kept(tmp_path):
     suite, out = written(tmp_path / "suite"), tmp_path / "out"
     first = run(suite, out=out, jobs=1)
