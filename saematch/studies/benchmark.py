@@ -33,7 +33,7 @@ from ..saes.suite import fingerprint
 from .figures import label_lines
 from .matchers import MATCHERS, NEEDS, Claims, Matcher, carried, claims_of, matchers_named
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300006
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300007
 RATE = 0.05  # of false discoveries
 
 
@@ -63,7 +63,7 @@ def called(
     score, chance = (s.nan_to_num(nan=-torch.inf) for s in (score, chance))
     return benjamini_hochberg(p_values(score, chance)) <= rate
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300008
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300009
 def scored(world: World, found: Claims) -> dict[str, float]:
     "The scores of claims that a world allows."
     at, out = found.index >= 0, dict(matched=float((found.index >= 0).double().mean()))
@@ -84,7 +84,7 @@ def surest(found: Claims) -> Float[Tensor, " n"]:
     "Scores, NaN where nothing is claimed."
     return found.score.double().masked_fill(found.index < 0, float("nan"))
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300010
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300011
 def memory(which: str) -> int:  # bytes
     "What the operating system says of this process: VmRSS, in use now, or VmHWM, the most so far."
     with open("/proc/self/status") as f:
@@ -103,7 +103,7 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:  # result, CP
     seconds = time.process_time() - begun
     return found, seconds, float("nan") if before is None else float(max(0, memory("VmHWM") - before))
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300012
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300013
 def made_of(world: World) -> str:
     "A checksum of the SAEs and states of a world."
     states = {f"{k}/{z}": getattr(s, z) for k in ("fit", "held_out") if (s := getattr(world, k)) for z in ("x", "y")}
@@ -138,7 +138,7 @@ def kept_cell(path: Path | None, of: str, make: Callable[[], list[dict]]) -> lis
     write_json(path, dict(of=of, rows=rows))
     return rows
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300013
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300014
 @dataclass(frozen=True, eq=False, repr=False)
 class Benchmark:
     "The table of a benchmark: a row for each world, matcher, and strangers or not."
@@ -149,7 +149,7 @@ class Benchmark:
         t = self.table
         return f"Benchmark({t.matcher.nunique()} matchers on {t.world.nunique()} worlds)"
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300014
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300015
 def benchmark(
     worlds: Iterable[World],
     matchers: Iterable[str] | Mapping[str, Matcher | Callable[[World], Claims | Match]] = tuple(MATCHERS),
@@ -175,7 +175,7 @@ def benchmark(
         raise UsageError("no world has what any of these matchers needs")
     return Benchmark(pd.DataFrame(rows))
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300017
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300018
 @patch
 def of(self: Benchmark, kind: str, what: str, near: bool | None = None, strangers: bool = False) -> pd.Series:
     "A score by matcher, mean over the worlds of a kind: all, the nearest, or the farthest ones."
@@ -190,14 +190,17 @@ def frame(self: Benchmark) -> pd.DataFrame:  # one row for each matcher
     "The main scores of each matcher."
     t = self.table[~self.table.strangers]
     columns = {
+        "right, planted": self.of("planted", "right"),
         "recall, planted": self.of("planted", "recall"),
         "recall, seeds": self.of("seeds", "recall"),
-        "called, layers": self.of("layers", "called", near=True),
+        "matched": self.of("layers", "matched", near=True),
+        "called": self.of("layers", "called", near=True),
         "MS near": self.of("layers", "Matching Score", near=True),
         "MS far": self.of("layers", "Matching Score", near=False),
         "MS strangers": self.of("layers", "Matching Score", near=True, strangers=True),
-        "F1": self.of("layers", "F1", near=True),
-        "EV": self.of("layers", "EV", near=True),
+        "F1 near": self.of("layers", "F1", near=True),
+        "F1 far": self.of("layers", "F1", near=False),
+        "EV near": self.of("layers", "EV", near=True),
     }
     cost = t.groupby("matcher", sort=False)[["seconds", "bytes"]].mean()
     if "match" in cost.index:
@@ -207,7 +210,7 @@ def frame(self: Benchmark) -> pd.DataFrame:  # one row for each matcher
     f["needs"] = [", ".join(MATCHERS[k].needs) or "weights" if k in MATCHERS else "" for k in f.index]
     return f.rename_axis("matcher")
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300018
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300019
 @patch
 def _repr_markdown_(self: Benchmark) -> str:
     "The table of `frame`."
@@ -217,7 +220,7 @@ def _repr_markdown_(self: Benchmark) -> str:
     lines = [[shown(name), *(text(k, v) for k, v in row.items())] for name, row in f.iterrows()]
     return "\n".join(f"| {' | '.join(line)} |" for line in [["matcher", *f], ["---"] * (len(f.columns) + 1), *lines])
 
-# %% ../../nbs/studies/30_benchmark.ipynb #bm300019
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300020
 PANELS = {  # at most four lines each
     "all weights": ("match", "unfolded", "cosine", "greedy"),
     "decoder rows": ("directions", "nearest", "relations", "joint"),
@@ -232,23 +235,26 @@ def plot(
     scores: Mapping[str, str] | None = None,  # kind of world -> what is drawn
 ) -> Figure:
     "Scores against distance, a row for each kind of world; grey: what the same matchers reach with strangers."
-    scores = scores or dict(planted="recall", layers="Matching Score")
+    scores = scores or dict(planted="recall", layers="F1")
     t = self.table
-    fig, ax = plt.subplots(len(scores), len(PANELS), figsize=(11, 2.7 * len(scores)), sharey="row", squeeze=False)
+    fig, ax = plt.subplots(len(scores), len(PANELS), figsize=(13, 2.8 * len(scores)), sharey="row", squeeze=False)
+    for a, title in zip(ax[0], PANELS):
+        a.set_title(title, fontsize="medium")
     for row, (kind, what) in zip(ax, scores.items()):
-        for a, (title, names) in zip(row, PANELS.items()):
+        for a, names in zip(row, PANELS.values()):
             part = t[(t.kind == kind) & t.matcher.isin(names)]
             mean = part.groupby(["strangers", "matcher", "distance"])[what].mean()
             for name in (n for n in names if (False, n) in mean.index):
                 line = mean[False, name]
-                a.plot(line.index, line, marker=".", label=shown(name).removeprefix("matched "), **style(name))
+                a.plot(line.index, line, marker=".", label=shown(name).split("matched ")[-1], **style(name))
             if True in mean.index and not mean[True].isna().all():
                 low, high = (getattr(mean[True].groupby("distance"), end)() for end in ("min", "max"))
                 a.fill_between(low.index, low, high, color="0.85", zorder=0)
-            a.set(xlabel="layers apart", ylim=(0, None), xticks=sorted(part.distance.unique()))
-            a.set_title(title if row is ax[0] else "", fontsize="medium")
-        row[0].set_ylabel(f"{kind}: {what}")
+            a.set(xlabel="layers apart", xticks=sorted(part.distance.unique()))
+        row[0].set(ylabel=f"{kind}: {what}", ylim=(0, None))
     fig.canvas.draw()
     for a in ax.flat:
         label_lines(a)
+        for label in a.texts:
+            label.set_fontsize("small")
     return fig
