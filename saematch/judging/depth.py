@@ -338,6 +338,9 @@ def lineages(
 # %% ../../nbs/judging/11_depth.ipynb #dp100016
 @patch
 def nulls(self: Lineages) -> pd.DataFrame:  # one row for each length
-    "How many lineages of each length there are, and how many the same search gives in the null worlds (scaled)."
+    """How many lineages of each length there are, and how many the same search gives in the null worlds, scaled.
+
+    A single lineage of k latents in `parts` counts L^(k-1) / cuts times: with many layers such numbers are coarse.
+    """
     table = pd.DataFrame(self.info["nulls"])
     return table.set_index(table.index.astype(int).rename("length"))
