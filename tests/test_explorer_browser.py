@@ -154,8 +154,9 @@ def test_search_finds(page, toy):
     with_word = members[members.label.str.startswith("word17")].lineage.nunique()
     assert f"{with_word} lineages listed" in page.inner_text(".sx-count")
     page.fill(".sx-find", "16/33")
+    page.keyboard.press("Escape")
     page.wait_for_timeout(200)
-    assert "1 lineage listed" in page.inner_text(".sx-count")
+    assert "1 lineage listed" in page.inner_text(".sx-count") and page.input_value(".sx-find") == "16/33"
     page.fill(".sx-find", "nothing like it")
     page.wait_for_selector(".sx-empty")
 
@@ -166,6 +167,7 @@ def test_the_address_holds_the_state(page, browser):
     slide(page, 0.02)
     page.keyboard.press("p")
     page.wait_for_timeout(100)
+    assert re.search(r"focus=\d+/\d+", page.url), "a latent stands in the address as people write it"
     text = page.inner_text(".sx")
     other = browser.new_page(viewport=dict(width=1280, height=900))
     other.goto(page.url)

@@ -41,7 +41,12 @@ export function lanes({ atlas, threads, focus, census }, { width }, act) {
     for (let m = threads.start[id]; m < threads.end[id]; m++) out.push(node(atlas, m, at(m), r === 0, m === focus, act, step));
     return out;
   });
-  const glyphs = atlas.happenings(threads, t).map((h) => glyph(h, at(h.m)));
+  const beside = new Map(); // how many glyphs stand on each side of a member already
+  const glyphs = atlas.happenings(threads, t).map((h) => {
+    const side = h.event === "birth" || h.event === "merge" ? -1 : 1, place = side * (h.m + 1), nth = beside.get(place) ?? 0;
+    beside.set(place, nth + 1);
+    return glyph(h, at(h.m), side * (20 + 15 * nth));
+  });
   return html`<div class="sx-scroll" role="region" tabindex="0" aria-label="Lanes"><svg class="sx-lanes" role="group" width=${w} height=${height} viewBox="0 0 ${w} ${height}"
       font-family="system-ui, sans-serif" font-size="12"
       aria-label="Lineage of ${atlas.name(focus)} and its neighbours over the layers ${atlas.layers[0]} to ${atlas.layers.at(-1)}">
@@ -68,9 +73,9 @@ function node(atlas, m, [px, py], mine, focused, act, step) {
   </g>`;
 }
 
-function glyph(happening, [px, py]) {
-  const e = EVENTS[happening.event], side = happening.event === "birth" || happening.event === "merge" ? -1 : 1;
-  return svg`<text class="sx-glyph" x=${px + 20 * side} y=${py + 5} text-anchor="middle" font-size="16" fill="currentColor">${e.glyph}<title>${e.text}: ${e.about}</title></text>`;
+function glyph(happening, [px, py], away) {
+  const e = EVENTS[happening.event];
+  return svg`<text class="sx-glyph" x=${px + away} y=${py + 5} text-anchor="middle" font-size="16" fill="currentColor">${e.glyph}<title>${e.text}: ${e.about}</title></text>`;
 }
 
 /** Everything else, aggregated: how many threads go on, begin and end in each layer. */

@@ -92,7 +92,13 @@ export function mount(element, source, { memory = false, told = () => {} } = {})
 
   function keys(event) {
     const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
-    if (event.key === "Escape") { help = false; if (typing) event.target.blur(); draw(); return; }
+    if (event.key === "Escape") {
+      event.preventDefault(); // else the browser would empty the field, and the search would go on
+      help = false;
+      if (typing) event.target.blur();
+      draw();
+      return;
+    }
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const does = {
       ArrowRight: () => step(1), ArrowLeft: () => step(-1), ArrowDown: () => walk(1), ArrowUp: () => walk(-1),

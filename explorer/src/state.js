@@ -32,5 +32,5 @@ function read() {
 
 function write(state) {
   const changed = Object.entries(state).filter(([k, v]) => v !== DEFAULTS[k] && v !== "");
-  return `#${new URLSearchParams(changed)}`;
+  return `#${String(new URLSearchParams(changed)).replaceAll("%2F", "/").replaceAll("%2C", ",")}`; // as people write them
 }
