@@ -8,6 +8,7 @@ for PyTorch.
 __version__ = "0.1.0"
 
 import importlib
+import inspect
 import sys
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -102,12 +103,25 @@ def _later(module, function):
     return method
 
 
+def _noted(function):
+    "A function whose docstring also has the notes that stand beside its parameters: `help` and Jupyter show them."
+    from fastcore.docments import docments
+
+    notes = {k: " ".join(v.split()) for k, v in docments(function).items() if v and k != "return"}
+    listed = "".join(f"\n{k}\n    {note}" for k, note in notes.items())
+    if listed and "\nParameters\n" not in (function.__doc__ or ""):
+        function.__doc__ = f"{inspect.getdoc(function) or ''}\n\nParameters\n----------{listed}\n"
+    return function
+
+
 def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOME[name]
     importlib.import_module(f"{__name__}.{_WHOLE.get(home, home)}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    if inspect.isfunction(value):
+        _noted(value)
     for (room, kind, method), by in _SHOWN.items():
         loaded = sys.modules.get(f"{__name__}.{room}")
         if loaded and not hasattr(getattr(loaded, kind), method):

@@ -105,3 +105,11 @@ def test_what_would_be_lost_is_refused(house, cells, message):
 def test_a_notebook_without_test_cells_has_no_tests(house):
     write(house / "nbs" / "tutorials" / "01_read.ipynb", "1 + 1")
     assert build.derived_tests(house / "nbs" / "tutorials" / "01_read.ipynb", house) is None
+
+
+def test_help_shows_the_notes_that_stand_beside_parameters():
+    import saematch
+
+    told = saematch.match.__doc__
+    assert "Parameters\n----------\n" in told and "reject\n    cost at which a latent rather stays unmatched" in told
+    assert saematch.match is saematch.match and told == saematch.match.__doc__, "once"

@@ -322,3 +322,19 @@ def test_a_pattern_that_is_no_regular_expression_is_a_mistake_of_the_caller(here
     pytest.importorskip("sae_lens")
     code, out, err = here("releases", "gemma(")
     assert code == 2 and "'gemma(' is no regular expression" in err and not out
+
+
+@pytest.mark.parametrize(
+    "line, offered",
+    (("saematch ru", "run"), ("saematch run --met", "--method"), ("saematch match --method gr", "greedy")),
+)
+def test_a_shell_completes(line, offered, tmp_path):
+    "Commands, options and choices, as argcomplete asks for them."
+    out = tmp_path / "said"
+    asked = dict(_ARGCOMPLETE="1", COMP_LINE=line, COMP_POINT=str(len(line)), COMP_TYPE="9", IFS="\n")
+    subprocess.run(
+        [sys.executable, "-m", "saematch"],
+        env=os.environ | asked | dict(_ARGCOMPLETE_IFS="\n", _ARGCOMPLETE_STDOUT_FILENAME=str(out)),
+        check=True,
+    )
+    assert offered in out.read_text().split()

@@ -77,6 +77,19 @@ def test_strangers_have_few_lineages():
     assert int((lineages(strangers, seed=2).lengths > 1).sum()) <= 4
 
 
+def test_lineages_of_rows_of_ones_own():
+    saes, _ = planted_layers()
+    writes = lambda sae: 3 * sae.W_dec
+    one, own = lineages(saes, seed=1, forks=False), lineages(saes, seed=1, forks=False, rows=writes)
+    assert torch.equal(one.members, own.members) and own.info["options"]["weights"] == "rows of <lambda>"
+    for wrong, says in ((lambda s: s.b_enc, "a row for each latent"), (lambda s: s.W_dec / 0, "not finite")):
+        try:
+            lineages(saes, rows=wrong)
+        except ValueError as e:
+            print(e)
+            assert says in str(e), e
+
+
 def test_copies_are_found_whole():
     for dtype in (torch.float32, torch.float64):
         a, order = random_sae(64, 500, dtype=dtype), torch.randperm(500, generator=torch.Generator().manual_seed(1))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'trial_options', 'suite_options', 'add_run', 'add_paper', 'add_match', 'add_info', 'add_releases', 'say',
            'raise_usage', 'trial_of', 'cmd_run', 'judge_asked', 'cmd_paper', 'cmd_match', 'cmd_info', 'hidden_states',
-           'cmd_releases', 'parser', 'main']
+           'cmd_releases', 'parser', 'completed', 'main']
 
 # %% ../../nbs/studies/32_cli.ipynb #fb3669b4
 import argparse
@@ -73,6 +73,7 @@ def add_match(p: argparse.ArgumentParser):
         metavar="SECONDS",
         help="stop the exact method then, with the best match so far and its gap",
     )
+    p.add_argument("--device", help="where to compute, e.g. cuda (default: cpu)")
     p.add_argument("--top", type=int, default=5, help="how many of the cheapest pairs to print (default: %(default)s)")
     add_options(p, Options)
 
@@ -296,10 +297,19 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument("--debug", default=argparse.SUPPRESS, **debug)
     return top
 
+# %% ../../nbs/studies/32_cli.ipynb #cl0compl1
+def completed(top: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    "The parser; where a shell asks what could come next, that is said, and the process ends."
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(top)
+    return top
+
 # %% ../../nbs/studies/32_cli.ipynb #80bf1d64
 def main(argv: list | None = None) -> int:  # exit code
     "The `saematch` command."
-    args = vars(parser().parse_args(argv))
+    args = vars(completed(parser()).parse_args(argv))
     command, debug = args.pop("command"), args.pop("debug")
     try:
         COMMANDS[command][1](**args)

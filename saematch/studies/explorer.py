@@ -56,10 +56,12 @@ def near_pairs(
     saes: Mapping,  # the suite: layer -> SAE
     most: int = 3,  # of each latent
 ) -> pd.DataFrame:  # layer_a, latent_a, layer_b, latent_b, similarity
-    "Pairs of members above the threshold that are in two lineages, those with the largest similarity."
+    "Pairs of members above the threshold that are in two lineages, those most alike; none for rows of one's own."
     L, limits = len(t.layers), t.info["thresholds"]
+    if str(weights := t.info["options"].get("weights", "decoder")).startswith("rows "):  # the file does not hold them
+        return pd.DataFrame(columns=["layer_a", "latent_a", "layer_b", "latent_b", "similarity"])
     tau = torch.tensor([[limits.get(str(abs(x - y)), 1.0) for y in range(L)] for x in range(L)], dtype=torch.float64)
-    sims = Similarities([directions(saes[l], t.info["options"].get("weights", "decoder")) for l in t.layers], tau)
+    sims = Similarities([directions(saes[l], weights) for l in t.layers], tau)
     k, x = (t.members >= 0).nonzero(as_tuple=True)
     lineage = torch.empty(sims.count, dtype=torch.int64)
     lineage[t.members[k, x] + sims.first[x]] = k

@@ -58,7 +58,9 @@ def asked(q: float) -> dict:
     "The options with which the lineages of a run are made, as their file holds them."
     default = {k: p.default for k, p in signature(lineages).parameters.items() if p.kind == p.KEYWORD_ONLY}
     chosen = {
-        k: list(v) if isinstance(v, tuple) else v for k, v in default.items() if k not in ("layers", "progress", "work")
+        k: list(v) if isinstance(v, tuple) else v
+        for k, v in default.items()
+        if k not in ("layers", "progress", "work", "rows")
     }
     return chosen | dict(q=q)
 
