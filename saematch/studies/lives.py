@@ -56,13 +56,9 @@ def deciding(name: str = lineages.__module__) -> str:
 
 def asked(q: float) -> dict:
     "The options with which the lineages of a run are made, as their file holds them."
-    default = {k: p.default for k, p in signature(lineages).parameters.items() if p.kind == p.KEYWORD_ONLY}
-    chosen = {
-        k: list(v) if isinstance(v, tuple) else v
-        for k, v in default.items()
-        if k not in ("layers", "progress", "work", "rows")
-    }
-    return chosen | dict(q=q)
+    others = ("suite", "layers", "progress", "work", "rows")
+    default = {k: p.default for k, p in signature(lineages).parameters.items() if k not in others}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in default.items()} | dict(q=q)
 
 # %% ../../nbs/studies/16_lives.ipynb #lv16kp01
 def lineages_kept(
