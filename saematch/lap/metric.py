@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'SAMPLE', 'CLIP', 'EXTREME', 'Metric', 'random_pair_cost', 'SqEuclidean', 'Inner', 'Unsigned',
-           'metric_named', 'pair_costs', 'gathered_costs', 'pair_cost', 'product_tiles', 'slices', 'cost_tiles',
-           'lowest', 'check_memory', 'cost_matrix', 'quartile', 'Lengths', 'lengths', 'copies']
+           'metric_named', 'pair_costs', 'cached', 'gathered_costs', 'pair_cost', 'product_tiles', 'slices',
+           'cost_tiles', 'lowest', 'check_memory', 'cost_matrix', 'quartile', 'Lengths', 'lengths', 'copies']
 
 # %% ../../nbs/lap/01_metric.ipynb #e0165238
 from collections.abc import Callable, Iterable, Iterator
@@ -163,6 +163,11 @@ def pair_costs(
     return metric_named(metric).pairs(X.double(), Y.double())
 
 
+def cached(Z: Float[Tensor, "n D"]) -> int:
+    "So many rows in float64 stay in the processor's cache; on a GPU more, for it wants to be busy."
+    return max(1, (2**18 if Z.device.type == "cpu" else 2**26) // max(1, Z.shape[1]))
+
+
 def gathered_costs(
     X: Float[Tensor, "n D"],
     Y: Float[Tensor, "m D"],
@@ -171,7 +176,7 @@ def gathered_costs(
     metric: str | Metric,
 ) -> Float[Tensor, " k"]:
     "`pair_costs` of rows i of X and rows j of Y, some at a time: what is gathered stays in the processor's cache."
-    step = max(1, min(len(i), (2**18 if X.device.type == "cpu" else 2**26) // X.shape[1]))
+    step = max(1, min(len(i), cached(X)))
     A, B = (torch.empty(step, X.shape[1], dtype=torch.float64, device=X.device) for _ in range(2))
     out = torch.empty(len(i), dtype=torch.float64, device=X.device)
     for at in (slice(s, s + step) for s in range(0, len(i), step)):
@@ -333,7 +338,8 @@ def lengths(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str | Metr
     "How long rows are. The middle is the median of each column, of at most `SAMPLE` rows."
     centred = metric_named(metric).centred
     middle = lambda Z: Z[:: -(-len(Z) // SAMPLE)].double().median(0).values * centred
-    square = lambda Z, at: torch.cat([(z.double() - at).square().sum(1) for z in Z.split(512)])
+    apart = lambda z, at: (z.double() - at).square_().sum(1)
+    square = lambda Z, at: torch.cat([apart(Z[r], at) for r in slices(len(Z), cached(Z))])
     cx, cy = middle(X), middle(Y)
     return Lengths(square(X, cx), square(Y, cy), float((cx - cy).square().sum()), cy)
 
@@ -341,7 +347,7 @@ def lengths(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str | Metr
 def copies(Z: Float[Tensor, "n D"]) -> Int64[Tensor, " n"]:
     "A number for each row, the same for identical rows."
     weights = torch.randn(Z.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(Z.device)
-    key = torch.cat([(z.double() * weights).sum(1) for z in Z.split(256)])
+    key = torch.cat([(Z[r].double() * weights).sum(1) for r in slices(len(Z), cached(Z))])
     key, order = key.sort(stable=True)
     same = key[1:] == key[:-1]
     at = same.nonzero()[:, 0]

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .metric import Metric, gathered_costs, lengths, slices
+from .metric import Metric, cached, gathered_costs, lengths, slices
 
 # %% ../../nbs/lap/03_tiles.ipynb #fde35813
 SAMPLE = 512  # rows of either side that decide the centre and the unit
@@ -140,7 +140,7 @@ def settle(self: Layout, a: Float[Tensor, " n"], b: Float[Tensor, " m"], every: 
 def measure(at: Layout, Z: Float[Tensor, "k D"], order: Int64[Tensor, " k"]) -> tuple:
     "Of shuffled, centred, scaled rows: squared norms, what they cost alone, and their sum."
     norm, alone, total, shift = [], [], 0, at.centre * at.unit
-    for part in order.split(512):
+    for part in order.split(cached(Z)):
         z = at.double(Z, part)
         norm.append(z.square().sum(1))
         alone.append(at.metric.alone(z, shift))
