@@ -114,6 +114,7 @@ def test_info_of_an_sae_and_of_a_suite(suite, here):
         (["run", "--layers", "14-99"], 2, "unknown layer '99'"),
         (["run", "--layers", "all"], 2, "cannot be read"),
         (["run", "--jobs", "0"], 2, "--jobs must be at least 1"),
+        (["run", "--device", "gpu0"], 2, "cannot compute on device 'gpu0'"),
         (["run", "--layers", "14-99999999999999"], 2, "unknown layer '99999999999999'"),
         (
             ["match", "smollm2-135m-resid/layer_14", "smollm2-135m-resid/layer_15", "--top", "-1"],

@@ -9,6 +9,8 @@ from saematch.model.show import (
 )
 
 
+from dataclasses import replace
+
 import numpy as np
 from fastcore.test import expect_fail
 
@@ -56,6 +58,14 @@ def test_a_page_without_markup_of_its_own():
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html and html.count("<mark") == len(NASTY) - 1
     assert 'title="2' in html and "⇥" not in html
     len(html)
+
+
+def test_a_page_elsewhere_is_asked_for_by_its_address():
+    there = replace(toy_card(), url="https://www.neuronpedia.org/gpt2-small/8-res-jb/55").iframe(height=300)
+    with expect_fail(ValueError, "has no page on Neuronpedia"):
+        toy_card().iframe()
+    assert there.height == 300
+    there.src
 
 
 def test_refusals():

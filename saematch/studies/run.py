@@ -197,13 +197,14 @@ def run(
     lineages: bool = True,  # follow every feature through all layers
     q: float = 0.05,  # false discovery rate of the lineages
     jobs: int | None = None,
+    device: str = "cpu",  # where latents are matched
     progress: bool | None = None,
     **options,  # of `Options`: weights, fold, metric, balance, method, reject, seed, dead, norm
 ) -> dict:  # what summary.json holds
     "Match the layers of a suite, follow its features, write all into `out`. Raises UsageError, ValueError, OSError."
     start, options = time.monotonic(), Options(**options)
     check_given(jobs, q)
-    suite = suite if isinstance(suite, Suite) else load_suite(suite, pattern)
+    suite = suite if isinstance(suite, Suite) else load_suite(suite, pattern, device=device)
     layers = parse_layers(layers, suite.layers)
     tasks = check_run(suite, layers, options)
     record = provenance(suite, layers, options)
