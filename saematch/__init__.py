@@ -8,9 +8,9 @@ for PyTorch.
 __version__ = "0.1.0"
 
 import importlib
-import inspect
 import sys
 from operator import attrgetter
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -105,12 +105,14 @@ def _later(module, function):
 
 def _noted(function):
     "A function whose docstring also has the notes that stand beside its parameters: `help` and Jupyter show them."
+    from inspect import getdoc
+
     from fastcore.docments import docments
 
     notes = {k: " ".join(v.split()) for k, v in docments(function).items() if v and k != "return"}
     listed = "".join(f"\n{k}\n    {note}" for k, note in notes.items())
     if listed and "\nParameters\n" not in (function.__doc__ or ""):
-        function.__doc__ = f"{inspect.getdoc(function) or ''}\n\nParameters\n----------{listed}\n"
+        function.__doc__ = f"{getdoc(function) or ''}\n\nParameters\n----------{listed}\n"
     return function
 
 
@@ -120,7 +122,7 @@ def __getattr__(name):
     home = _HOME[name]
     importlib.import_module(f"{__name__}.{_WHOLE.get(home, home)}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    if inspect.isfunction(value):
+    if isinstance(value, FunctionType):
         _noted(value)
     for (room, kind, method), by in _SHOWN.items():
         loaded = sys.modules.get(f"{__name__}.{room}")
