@@ -177,13 +177,14 @@ def add_evidence(tables: dict, evidence: dict, along: bool) -> dict:  # what sum
     return told
 
 
-def finish(at: Path, tables: dict, summary: dict, record: dict) -> None:
+def finish(at: Path, tables: dict, summary: dict, record: dict) -> dict:  # the summary
     "Write the results of a run. Those it is to replace are replaced now. Raises OSError if its folder is gone."
     check_there(at, at / "run.json")
     write_results(at, tables, summary, record)
     check_there(at, at / "run.json")
     if at.name == NEXT:
         exchange(at.parent)
+    return summary
 
 # %% ../../nbs/studies/25_run.ipynb #92b15b2a
 def run(
@@ -224,5 +225,4 @@ def run(
             t, tables["lives"], told["lineages"] = followed(matches, record, at, q, progress)
         told |= add_evidence(tables, found, bool(ways))
     summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1), **told)
-    finish(at, tables, summary, record)
-    return summary
+    return finish(at, tables, summary, record)
