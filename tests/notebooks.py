@@ -59,15 +59,23 @@ def names(source: str) -> tuple[set[str], set[str]]:
     return reads, leaves
 
 
+def rebound(source: str, defined: set[str]) -> bool:
+    "Whether a cell gives another value to a name that functions of the module may read. (An import is no other value.)"
+    top = symtable.symtable(source, "cell", "exec")
+    return any(n.is_assigned() and not n.is_imported() and n.get_name() in defined for n in top.get_symbols())
+
+
 def tested_elsewhere(cells: list[tuple[set, str]]) -> list[int]:  # (directives, source) of code cells in, places out
     """Test cells that make no difference here: they see what their test sees, and leave nothing that is read later.
 
     What a test sees are names of `#| setup` and exported cells. A cell that sees a name that another cell has changed
-    runs here too, for it may fail where its test does not.
+    runs here too, for it may fail where its test does not; so does one that changes a name of the module.
     """
     known, free, changed = [names(source) for _, source in cells], [], set()
+    module = [leaves for (flags, _), (_, leaves) in zip(cells, known) if flags & {"export", "exporti", "setup"}]
+    defined = set().union(*module)
     for k, ((flags, _), (reads, leaves)) in enumerate(zip(cells, known)):
-        if "test" in flags and not reads & changed:
+        if "test" in flags and not reads & changed and not rebound(cells[k][1], defined):
             free.append(k)
         changed = changed - leaves if flags & {"export", "exporti", "setup"} else changed | leaves
     found, needed = [], set()

@@ -71,6 +71,8 @@ def test_a_notebook_that_fails_is_noticed(tmp_path, cell, code):
         (["a = 1", "#| test t\n[a for a in range(3)]"], [1]),
         (["#| test t\nb = 1", "b += 1"], []),
         (["#| test t\nb = 1", "def f():\n    return b"], []),
+        (["#| export\ndef f():\n    return g()\ndef g(): pass", "#| test t\ng = 1", "f()"], []),  # `f` would fail
+        (["#| setup\nimport os", "#| test t\nimport os\nos.sep", "b = 1"], [1]),
     ],
 )
 def test_a_test_cell_is_left_out_of_its_notebook_where_that_makes_no_difference(cells, left_out):

@@ -7,7 +7,6 @@ from saematch.studies.explorer import (
     near_pairs,
     split_events,
     from_weights,
-    said,
     with_labels,
     that_fit,
     explore,
@@ -137,7 +136,7 @@ def test_a_file_holds_the_cards_that_fit():
     best = members.sort_values(["p", "lineage"]).head(5 - without)
     assert {(c.layer, c.latent) for found in some.values() for c in found} == set(zip(best.layer, best.latent))
     with tempfile.TemporaryDirectory() as folder:
-        said = []
-        page = explore(few_lineages(), Path(folder) / "toy.html", cards, limit=0.0003, say=said.append)
-        assert said == [page_data(page)["meta"]["left_out"]], "the page and its maker hear the same"
-    said[0]
+        told = []
+        page = explore(few_lineages(), Path(folder) / "toy.html", cards, limit=0.0003, say=told.append)
+        assert told == [page_data(page)["meta"]["left_out"]], "the page and its maker hear the same"
+    told[0]
