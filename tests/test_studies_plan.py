@@ -34,6 +34,9 @@ def test_layer_ranges():
         parse_layers("14-20", have)
     with expect_fail(UsageError, "cannot be read: write 14-19"):
         parse_layers("14..19", have)
+    for wrong in (14.5, "a", float("nan")):  # no layer, and none that is rounded to one
+        with expect_fail(UsageError, f"unknown layer '{wrong}'"):
+            parse_layers([wrong, 15], have)
 
 
 def test_every_pair_is_matched_and_adjacent_ones_in_every_way():

@@ -44,11 +44,11 @@ def parse_layers(
                 raise unknown("layer", int(last or first), available)
             chosen += range(int(first), int(last or first) + 1)
     else:
-        chosen = [int(layer) for layer in layers]
+        chosen = [int(layer) if str(layer).isdigit() else layer for layer in layers]
     for layer in chosen:
         if layer not in available:
             raise unknown("layer", layer, available)
-    if len(chosen := sorted(set(chosen))) < 2:
+    if len(chosen := sorted({int(layer) for layer in chosen})) < 2:
         raise UsageError(f"two layers at least are needed to match, got {chosen or 'none'}; the suite has {available}")
     return chosen
 
