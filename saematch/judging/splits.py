@@ -20,6 +20,7 @@ from ..ground import progress_bar
 from .calibrate import benjamini_hochberg, check_calibration, p_values
 from .nulls import NULLS, null
 from ..lap.metric import gathered_costs, slices
+from ..lap.tiles import top_k
 from ..matching.relations import check_relations
 from ..saes.gauge import as_pair, block_weights, one_precision
 from ..saes.health import dead
@@ -80,12 +81,14 @@ def nearest(
     tile: int = 2**24,  # products held at a time
 ) -> tuple[tuple, tuple]:  # (which, cosine): for each row, and for each of the others
     "The nearest of the others for each row, and the nearest row for each of the others. O(tile) memory."
-    found, back = [], Nearest(len(others))
-    for at in slices(len(rows), max(1, tile // max(1, len(others)))):
-        product = rows[at] @ others.T
-        found.append(product.max(1))
-        back.see(slice(None), *product.max(0), at.start)
-    return (torch.cat([f.indices for f in found]), torch.cat([f.values for f in found])), (back.index, back.value)
+    found, back, columns = Nearest(len(rows)), Nearest(len(others)), others.T.contiguous()
+    step = max(1, tile // max(1, len(others)))
+    buffer = columns.new_empty(min(step, len(rows)), len(others))
+    for at in slices(len(rows), step):
+        product = torch.mm(rows[at], columns, out=buffer[: len(rows[at])])
+        found.see_rows(at, product)
+        back.see_columns(slice(None), product, at.start)
+    return (found.index, found.value), (back.index, back.value)
 
 
 def nearest_other(
@@ -93,11 +96,11 @@ def nearest_other(
     tile: int = 2**24,
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:  # which, and the cosine
     "The nearest other row of the same table; each product is made once."
-    best = Nearest(len(rows))
+    best, columns = Nearest(len(rows)), rows.T.contiguous()
     for at in slices(len(rows), max(1, tile // max(1, len(rows)))):
-        product = (rows[at] @ rows[at.start :].T).fill_diagonal_(-2)
-        best.see(at, *product.max(1), at.start)
-        best.see(slice(at.start, None), *product.max(0), at.start)
+        product = (rows[at] @ columns[:, at.start :]).fill_diagonal_(-2)
+        best.see_rows(at, product, at.start)
+        best.see_columns(slice(at.start, None), product, at.start)
     return best.index, best.value
 
 
@@ -107,12 +110,25 @@ class Nearest:
     def __init__(self, n: int):
         self.index, self.value = torch.zeros(n, dtype=torch.int64), torch.full((n,), -2.0)
 
-    def see(self, which: slice, value: Float[Tensor, " k"], at: Int64[Tensor, " k"], first: int) -> None:
+    def see(
+        self, which: slice | Int64[Tensor, " k"], value: Float[Tensor, " k"], at: Int64[Tensor, " k"], first: int
+    ) -> None:
         "Candidates for some; `at` counts from `first`."
         self.value = self.value.to(value.dtype)
         better = value > self.value[which]
         self.index[which] = torch.where(better, at + first, self.index[which])
         self.value[which] = torch.where(better, value, self.value[which])
+
+    def see_rows(self, which: slice, product: Float[Tensor, "k c"], first: int = 0) -> None:
+        "The best of each row of a tile; its columns count from `first`."
+        value, at = top_k(product, 1)
+        self.see(which, value[:, 0], at[:, 0], first)
+
+    def see_columns(self, which: slice, product: Float[Tensor, "c k"], first: int = 0) -> None:
+        "The best of each column of a tile; its rows count from `first`. Only columns that have a better one are read."
+        more = (product.amax(0) > self.value[which].to(product.dtype)).nonzero()[:, 0]
+        value, at = product[:, more].max(0)
+        self.see(more + (which.start or 0), value, at, first)
 
 # %% ../../nbs/judging/10_splits.ipynb #sp090011c
 class Rows:
