@@ -103,7 +103,7 @@ def nearest_other(
         best.see_columns(slice(at.start, None), product, at.start)
     return best.index, best.value
 
-
+# %% ../../nbs/judging/10_splits.ipynb #sp090011n
 class Nearest:
     "The nearest seen so far."
 
