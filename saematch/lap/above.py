@@ -65,7 +65,7 @@ def at_most(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         return x.double().norm(dim=1)
     return length.double() * (1 + x.shape[1] * torch.finfo(x.dtype).eps)
 
-
+# %% ../../nbs/lap/12_above.ipynb #ab120011b
 @torch.no_grad()
 def pairs_above(
     X: Table,  # rows [n, d]
