@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SUM', 'MARK', 'BLANK', 'KINDS', 'UsageError', 'UnknownName', 'printable', 'unknown', 'check_name', 'user_path',
-           'atomic', 'sweep', 'checksum', 'check_sum', 'check_target', 'json_parts', 'write_json', 'parse_json',
-           'read_json', 'refuse_pickle', 'tensor_parts', 'write_safetensors', 'read_safetensors', 'without_sum',
-           'write_parquet', 'open_parquet', 'check_finite', 'check_kind', 'machine_memory', 'progress_bar',
-           'check_device', 'notebook_data']
+           'writable', 'atomic', 'sweep', 'checksum', 'check_sum', 'check_target', 'json_parts', 'write_json',
+           'parse_json', 'read_json', 'refuse_pickle', 'tensor_parts', 'write_safetensors', 'read_safetensors',
+           'without_sum', 'write_parquet', 'open_parquet', 'check_finite', 'check_kind', 'machine_memory',
+           'progress_bar', 'check_device', 'notebook_data']
 
 # %% ../nbs/00_ground.ipynb #11529a29
 import difflib
@@ -80,6 +80,18 @@ def user_path(path: str | Path) -> Path:
 
 # %% ../nbs/00_ground.ipynb #d70fdb32
 @contextmanager
+def writable(path: Path) -> Iterator[None]:
+    "An error of the disk inside the block becomes one that says what could not be written, and what to do."
+    try:
+        yield
+    except OSError as e:
+        todo = "free some space and run again" if e.errno == errno.ENOSPC else "check the folder and its permissions"
+        raise OSError(
+            e.errno, f"cannot write {path}: {e.strerror or e}; {todo}, what was there before is untouched"
+        ) from e
+
+
+@contextmanager
 def atomic(
     path: str | Path,  # the file to write
 ):  # a temporary path beside it
@@ -87,16 +99,12 @@ def atomic(
     check_name(path := Path(path))
     tmp = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.saematch.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield tmp
-        with open(tmp, "rb+") as f:
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    except OSError as e:
-        todo = "free some space and run again" if e.errno == errno.ENOSPC else "check the folder and its permissions"
-        raise OSError(
-            e.errno, f"cannot write {path}: {e.strerror or e}; {todo}, what was there before is untouched"
-        ) from e
+        with writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield tmp
+            with open(tmp, "rb+") as f:
+                os.fsync(f.fileno())
+            os.replace(tmp, path)
     finally:
         with suppress(OSError):
             tmp.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from saematch.ground import UsageError
 from saematch.matching.match import Match
 from saematch.studies.cli import main
 from saematch.studies.run import run
+from saematch.writer import LOCK
 
 SAEMATCH = [sys.executable, "-m", "saematch"]
 
@@ -165,6 +166,19 @@ def test_a_full_disk_loses_nothing_that_was_finished(suite, tmp_path):
         p: b for p, b in before.items() if p != "figures/mse.png"
     }
     assert call("run", "--suite", suite, "--layers", "2,3", "--out", out).returncode == 0 and files(out) == set(before)
+
+
+def test_two_runs_at_once_in_one_folder(suite, tmp_path, here):
+    "The second says who the first is and leaves; what is there is as it was."
+    run(suite, layers=[2, 3], out=tmp_path / "out", lineages=False)
+    before = {p: (tmp_path / "out" / p).read_bytes() for p in files(tmp_path / "out")}
+    asked = ("run", "--suite", suite, "--layers", "2,3", "--no-lineages", "--out", tmp_path / "out")
+    (lock := tmp_path / "out" / LOCK).write_text("4711\nnode17\n")
+    for more in ((), ("--overwrite", "--no-fold")):
+        code, _, stderr = here(*asked, *more)
+        assert code == 2 and "is being written by process 4711 on node17" in stderr and f"remove {lock}" in stderr
+    lock.unlink()
+    assert {p: (tmp_path / "out" / p).read_bytes() for p in files(tmp_path / "out")} == before
 
 
 def test_an_output_folder_that_cannot_be_written(suite, tmp_path, here):

@@ -202,7 +202,9 @@ def test_every_notebook_has_a_number_of_its_own():
 def test_every_module_is_on_a_floor():
     order = [module_of(nb) for nb in MODULES]
     for nb, name in zip(MODULES, order):
-        assert name == "ground" or name.startswith(f"{nb.parent.name}."), f"{nb.parent.name}/{nb.name} exports {name}"
+        assert nb.parent.name == "nbs" or name.startswith(f"{nb.parent.name}."), (
+            f"{nb.parent.name}/{nb.name} exports {name}"
+        )
     written = {
         p.relative_to(ROOT / "saematch").with_suffix("").as_posix().replace("/", ".")
         for p in (ROOT / "saematch").rglob("*.py")

@@ -180,16 +180,14 @@ def test_killed_and_started_again(place):
         stdout=subprocess.PIPE,
     )
     start = time.monotonic()
-    while p.poll() is None and len(list(chunks.glob("*.safetensors"))) < 2 and time.monotonic() - start < 240:
+    while p.poll() is None and len(list(chunks.rglob("*.safetensors"))) < 2 and time.monotonic() - start < 240:
         time.sleep(0.01)
     os.kill(p.pid, signal.SIGKILL) if p.poll() is None else None
     p.wait()
-    there = {f.name: f.stat().st_mtime_ns for f in chunks.glob("*.safetensors")}
+    there = {f: f.stat().st_mtime_ns for f in chunks.rglob("*.safetensors")}
     assert there, "nothing was finished before the kill"
     assert main(arguments(place, "--batch", "1")) == 0
-    assert all((chunks / name).stat().st_mtime_ns == at for name, at in there.items()), (
-        "finished chunks are not computed again"
-    )
+    assert all(f.stat().st_mtime_ns == at for f, at in there.items()), "finished chunks are not computed again"
     first = pd.read_parquet(place / "out" / "evidence" / "scores.parquet")
     asked = arguments(place, "--batch", "1")
     asked[asked.index("--out") + 1] = str(place / "alone")
@@ -201,7 +199,7 @@ def test_killed_and_started_again(place):
 def test_a_damaged_chunk_is_computed_again(place):
     assert main(arguments(place)) == 0
     first = pd.read_parquet(place / "out" / "evidence" / "scores.parquet")
-    chunk = sorted((place / "out" / "evidence" / "chunks").iterdir())[0]
+    chunk = sorted((place / "out" / "evidence" / "chunks").rglob("*.safetensors"))[0]
     chunk.write_bytes(chunk.read_bytes()[:-50])
     (place / "out" / "evidence" / "facts.json").unlink()
     assert main(arguments(place)) == 0

@@ -163,6 +163,33 @@ def test_another_text_is_another_experiment():
     pd.DataFrame(dict(first=first[trial.text[0]], second=second[trial.text[0]])).head(3).round(3)
 
 
+def test_a_smaller_trial_leaves_the_chunks_of_a_larger_one():
+    from unittest.mock import patch
+
+    import pandas as pd
+    import pytest
+
+    import saematch.studies.passes as P
+
+    with tempfile.TemporaryDirectory() as folder:
+        lm, suite, matches, record, trial = toy_run(folder)
+        trial = replace(trial, features=0)
+        go = lambda trial: experiment(Path(folder) / "out", matches, record, trial, lm, False)
+        large, chunks = go(trial), Path(folder) / "out" / "evidence" / "chunks"
+        before = {p: p.stat().st_mtime_ns for p in chunks.rglob("*.safetensors")}
+        with pytest.warns(UserWarning, match="held an evaluation on 10 documents of one.jsonl, 10 documents of two.jsonl"):
+            go(replace(trial, documents=4, loss_documents=2))
+        assert {p: p.stat().st_mtime_ns for p in before} == before and len(list(chunks.iterdir())) == 2
+        with (
+            patch.object(P, "measure", side_effect=P.measure) as again,
+            pytest.warns(UserWarning, match="brings the tables"),
+        ):
+            back = go(trial)
+        pd.testing.assert_frame_equal(back["scores"], large["scores"])
+        assert again.call_count == 0
+    f"{len(before)} chunks of the larger one, {again.call_count} measured again"
+
+
 def test_the_key_knows_the_model_and_the_text_to_fit_on():
     from saematch.studies.fitting import Fit
     from saematch.studies.passes import key_of

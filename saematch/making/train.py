@@ -26,6 +26,7 @@ from ..ground import UsageError, atomic, progress_bar, read_json, write_json
 from .states import States, cache_states, pack
 from ..model.activations import site
 from ..saes.files import load_sae
+from ..writer import one_writer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,9 +264,10 @@ def train_suite(
         raise UsageError("train_suite gives each SAE a seed of its own; train_sae takes one")
     folder, several = Path(folder), isinstance(l0_coefficients, Mapping)
     packed = pack(texts, lm.tokenizer, context)
-    states = cache_states(lm, packed, layers, folder / "states", progress=settings.get("progress", True))
-    for k, (name, price) in enumerate(l0_coefficients.items() if several else [("", l0_coefficients)]):
-        for layer in states.layers:
-            place, own = folder / f"layer_{layer}" / name, dict(l0_coefficient=price, seed=100 * k + layer)
-            train_sae(states, layer, place, **own, **settings)
-    return training_table(folder)
+    with one_writer(folder):
+        states = cache_states(lm, packed, layers, folder / "states", progress=settings.get("progress", True))
+        for k, (name, price) in enumerate(l0_coefficients.items() if several else [("", l0_coefficients)]):
+            for layer in states.layers:
+                place, own = folder / f"layer_{layer}" / name, dict(l0_coefficient=price, seed=100 * k + layer)
+                train_sae(states, layer, place, **own, **settings)
+        return training_table(folder)

@@ -33,6 +33,7 @@ from .text import Tokens
 from ..saes.files import embedded_suites
 from ..saes.sae import SAE
 from ..saes.suite import Suite, fingerprint, load_suite
+from ..writer import one_writer
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -117,9 +118,10 @@ def make_cards(
     made_from = {l: fingerprint(s) for l, s in saes.items()}, weights_sha256(lm), tokens_key(tokens), step, shared
     key = json.dumps(made_from)
     limits, path = norm_limits(lm, tokens[torch.arange(0, len(tokens), step)], saes), folder / "pass.safetensors"
-    found = gather(lm, saes, tokens, limits, shared, path=path, key=key, progress=progress)
-    write_cards(folder, suite, lm, tokens, found, bits)
-    path.unlink(missing_ok=True)
+    with one_writer(folder):
+        found = gather(lm, saes, tokens, limits, shared, path=path, key=key, progress=progress)
+        write_cards(folder, suite, lm, tokens, found, bits)
+        path.unlink(missing_ok=True)
     return folder
 
 

@@ -179,24 +179,22 @@ def cmd_paper(
     "`saematch paper`: a sentence and a verdict for each figure."
     from saematch.saes.suite import load_suite
     from saematch.studies.paper import PATTERNS, ask_judge, panels, write_paper
-    from saematch.studies.run import run
+    from saematch.studies.run import place_of_run, run
     from saematch.studies.scores import load_run
+    from saematch.writer import note_files, one_writer
 
     chat, how = judge_asked(Asked(**{f.name: options.pop(f.name) for f in offered(Asked)}))
     saes = load_suite(suite, pattern or PATTERNS.get(suite), device=device)
-    summary = run(
-        saes,
-        layers,
-        out,
-        overwrite=overwrite,
-        jobs=jobs,
-        trial=trial_of(True, options),
-    )
-    tables = load_run(os.path.expanduser(out))
-    found = panels(tables if chat is None else ask_judge(os.path.expanduser(out), saes, tables, chat, **how))
+    trial = trial_of(True, options)
+    with one_writer(place_of_run(out)) as folder:
+        summary = run(saes, layers, folder, overwrite=overwrite, jobs=jobs, trial=trial)
+        tables = load_run(folder)
+        found = panels(tables if chat is None else ask_judge(folder, saes, tables, chat, **how))
+        page = write_paper(folder, summary["suite"], found)
+        note_files(folder, page, *(folder / "paper").iterdir(), *(folder / "evidence").glob("answers.parquet"))
     for p in found:
         print(f"Figure {p.number}: {p.title}. {p.verdict}\n  {p.ours}")
-    print(f"{summary['seconds']} s. Open {write_paper(os.path.expanduser(out), summary['suite'], found)}")
+    print(f"{summary['seconds']} s. Open {page}")
 
 # %% ../../nbs/studies/40_cli.ipynb #3e5fc682
 def cmd_match(a: str, b: str, out: str | None, top: int, **options) -> None:

@@ -149,13 +149,21 @@ def cmd_trace(latent: str) -> None:
 
 def cmd_explore(where: str | None, out: str | None, serve: bool, port: int) -> None:
     "`saematch explore`: one page to follow features, as a file or from a server."
+    from contextlib import nullcontext
+    from pathlib import Path
+
     from saematch.studies.lives import lineages_of, run_of
+    from saematch.writer import note_files, one_writer
 
     where = where or default_place()
     t, folder = lineages_of(where, sys.stderr.isatty()), run_of(where)
     if serve:
         return serve_lineages(t, port)
-    page = explore_lineages(t, out or os.path.join(folder or "", "explorer.html"), print)
+    page = Path(out or os.path.join(folder or "", "explorer.html"))
+    with one_writer(folder) if folder else nullcontext():
+        page = explore_lineages(t, page, print)
+        if folder and page.resolve().is_relative_to(folder.resolve()):
+            note_files(folder, page)
     print(f"{len(t.links()):,} links of {where}, {page.stat().st_size / 1e6:.1f} MB. Open {page}")
 
 # %% ../../nbs/studies/26_look.ipynb #lk000010

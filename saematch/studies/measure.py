@@ -135,21 +135,23 @@ def cmd_benchmark(
     from saematch.studies.figures import png
     from saematch.studies.matchers import MATCHERS, matchers_named
     from saematch.studies.tables import write_table
+    from saematch.writer import one_writer
 
     split = lambda names: tuple(name.strip() for name in names.split(","))
     chosen = matchers_named(MATCHERS if matchers is None else split(matchers))
     kinds, folder, saes = split(worlds), user_path(out), load_suite(suite, pattern)
     check_kinds(kinds, again)
     other, states, unembedding = again and load_suite(again), None, None
-    if set(kinds) & {"layers", "seeds"}:
-        lm = load_lm(model)
-        texts, bar = [t for source in split(text) for t in load_text(source, documents)], sys.stderr.isatty()
-        states = read_states(lm, texts, saes.layers, folder / "states.safetensors", progress=bar)
-        unembedding = lm.W_U.detach()
-    found = benchmark(worlds_of(saes, kinds, other, states, unembedding, each), chosen, folder)
-    write_table(folder / "benchmark.parquet", found.table)
-    with atomic(folder / "benchmark.png") as path:
-        path.write_bytes(png(found.plot()))
+    lm = load_lm(model) if set(kinds) & {"layers", "seeds"} else None
+    texts, bar = [t for source in split(text) for t in load_text(source, documents) if lm], sys.stderr.isatty()
+    with one_writer(folder):
+        if lm is not None:
+            states = read_states(lm, texts, saes.layers, folder / "states.safetensors", progress=bar)
+            unembedding = lm.W_U.detach()
+        found = benchmark(worlds_of(saes, kinds, other, states, unembedding, each), chosen, folder)
+        write_table(folder / "benchmark.parquet", found.table)
+        with atomic(folder / "benchmark.png") as path:
+            path.write_bytes(png(found.plot()))
     print(found.frame().round(2).to_string())
     print(f"written to {folder / 'benchmark.parquet'} and benchmark.png")
 

@@ -1,0 +1,115 @@
+# Written from nbs/01_writer.ipynb by tools/build.py. Edit the notebook.
+
+
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError, write_json
+from saematch.writer import (
+    LOCK,
+    MANIFEST,
+    note_files,
+    one_writer,
+    read_manifest,
+    write_manifest,
+)
+
+
+def hold(folder, ready):
+    "Write into a folder for a minute."
+    with one_writer(folder):
+        ready.send(True), time.sleep(60)
+
+
+def test_a_second_writer_is_told_who_the_first_is():
+    with tempfile.TemporaryDirectory() as folder:
+        fork = multiprocessing.get_context("fork")
+        here, there = fork.Pipe()
+        other = fork.Process(target=hold, args=(folder, there), daemon=True)
+        other.start(), here.recv()
+        try:
+            with one_writer(folder):
+                raise AssertionError("two at once")
+        except UsageError as e:
+            said = str(e).replace(folder, "out")
+        assert f"is being written by process {other.pid} on" in said and "wait until it has ended" in said
+        assert (Path(folder) / LOCK).exists(), "the second has not taken the lock of the first away"
+        other.kill(), other.join()
+        assert (Path(folder) / LOCK).exists(), "who is killed leaves a lock behind"
+        with one_writer(folder), one_writer(folder):
+            pass
+        assert not list(Path(folder).iterdir())
+    said
+
+
+def test_a_lock_of_another_host_is_left_alone_and_says_how_to_remove_it():
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder) / LOCK
+        lock.write_text(f"{os.getpid()}\nnode17\n")
+        os.utime(lock, (0, 0))  # a clock that is set back or forward changes nothing
+        with expect_fail(
+            UsageError, f"on node17, since 1970-01-01 00:00:00; if it does not run any more, remove {lock}"
+        ):
+            with one_writer(folder):
+                pass
+        lock.write_text("")  # killed between making the file and writing into it
+        with expect_fail(UsageError, f"a process that did not say which; if it does not run any more, remove {lock}"):
+            with one_writer(folder):
+                pass
+        lock.unlink()
+        with one_writer(Path(folder) / "new") as new:
+            (new / "a").touch(), lock.write_text(f"{os.getpid()}\n{lock.name}\n")
+        with one_writer(Path(folder) / "empty"):
+            pass
+        assert sorted(p.name for p in Path(folder).iterdir()) == [LOCK, "new"], "an empty folder is not left behind"
+
+
+def test_two_threads_are_two_writers():
+    with tempfile.TemporaryDirectory() as folder:
+        said = []
+
+        def second():
+            try:
+                with one_writer(folder):
+                    said.append("came in")
+            except UsageError as e:
+                said.append(str(e))
+
+        with one_writer(folder):
+            thread = threading.Thread(target=second)
+            thread.start(), thread.join()
+        assert f"by this process ({os.getpid()})" in said[0]
+
+
+def test_a_manifest_lists_what_is_there_and_any_changed_byte_of_it_is_seen():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        (
+            write_json(folder / "a.json", dict(x=1)),
+            (folder / "b").mkdir(),
+            (folder / "b" / "c.png").write_bytes(b"picture"),
+        )
+        manifest = write_manifest(folder, dict(q=0.05))
+        assert read_manifest(folder) == manifest and list(manifest["files"]) == ["a.json", "b/c.png"]
+        (folder / "b" / "c.png").write_bytes(b"another")
+        (folder / "d.html").write_text("page")
+        note_files(folder, folder / "d.html")
+        now = read_manifest(folder)["files"]
+        assert now["b/c.png"] == manifest["files"]["b/c.png"], "only what is noted is summed again"
+        assert list(now) == ["a.json", "b/c.png", "d.html"] and now["d.html"]["bytes"] == 4
+        whole, found = (folder / MANIFEST).read_bytes(), 0
+        places = range(0, len(whole), 7)
+        for place in places:
+            (folder / MANIFEST).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            try:
+                read_manifest(folder)
+            except ValueError:
+                found += 1
+        assert found == len(places)
+    f"{found:,} of {len(places):,} changed bytes refused"
