@@ -1,5 +1,17 @@
 # Written from nbs/01_writer.ipynb by tools/build.py. Edit the notebook.
 
+import pytest
+import torch
+
+from saematch.writer import (
+    LOCK,
+    MANIFEST,
+    one_writer,
+    write_manifest,
+    note_files,
+    read_manifest,
+)
+
 
 import multiprocessing
 import os
@@ -11,14 +23,6 @@ from pathlib import Path
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError, write_json
-from saematch.writer import (
-    LOCK,
-    MANIFEST,
-    note_files,
-    one_writer,
-    read_manifest,
-    write_manifest,
-)
 
 
 def hold(folder, ready):
@@ -53,9 +57,7 @@ def test_a_lock_of_another_host_is_left_alone_and_says_how_to_remove_it():
         lock = Path(folder) / LOCK
         lock.write_text(f"{os.getpid()}\nnode17\n")
         os.utime(lock, (0, 0))  # a clock that is set back or forward changes nothing
-        with expect_fail(
-            UsageError, f"on node17, since 1970-01-01 00:00:00; if it does not run any more, remove {lock}"
-        ):
+        with expect_fail(UsageError, f"on node17, since 1970-01-01 00:00:00; if it does not run any more, remove {lock}"):
             with one_writer(folder):
                 pass
         lock.write_text("")  # killed between making the file and writing into it
@@ -90,11 +92,7 @@ def test_two_threads_are_two_writers():
 def test_a_manifest_lists_what_is_there_and_any_changed_byte_of_it_is_seen():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        (
-            write_json(folder / "a.json", dict(x=1)),
-            (folder / "b").mkdir(),
-            (folder / "b" / "c.png").write_bytes(b"picture"),
-        )
+        write_json(folder / "a.json", dict(x=1)), (folder / "b").mkdir(), (folder / "b" / "c.png").write_bytes(b"picture")
         manifest = write_manifest(folder, dict(q=0.05))
         assert read_manifest(folder) == manifest and list(manifest["files"]) == ["a.json", "b/c.png"]
         (folder / "b" / "c.png").write_bytes(b"another")
