@@ -39,7 +39,7 @@ def holder(
     name = host.partition("?")[0]
     return f"{who} on {name}, since {since}", name == platform.node()
 
-
+# %% ../nbs/01_writer.ipynb #wr010018
 @contextmanager
 def one_writer(
     folder: str | Path,  # it is made if it is not there
