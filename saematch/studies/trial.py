@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEANT', 'place_of', 'check_trial', 'corpora', 'feature_tokens', 'judge_of', 'tell_replaced', 'write_tables',
-           'meanings_of', 'watch_of', 'experiment']
+           'meanings_of', 'write_watched', 'watch_of', 'experiment']
 
 # %% ../../nbs/studies/09_trial.ipynb #6624bdc4
 import os
@@ -128,12 +128,13 @@ def tell_replaced(
         warnings.warn(
             f"{facts.parent} held an evaluation on {of}; its tables are replaced by this one. Its sums are kept in "
             "chunks/: the command that made them brings the tables back without computing them again",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def write_tables(folder: Path, tables: Mapping) -> None:
+def write_tables(folder: Path, tables: Mapping, key: str) -> None:
     "Write the tables of an evaluation. Until its facts are back, the tables are not those of one evaluation."
+    tell_replaced(folder / "facts.json", key)
     (folder / "facts.json").unlink(missing_ok=True)
     for name in (*TABLES, *MORE):
         if name in tables:
@@ -165,6 +166,14 @@ def meanings_of(
     return verdicts(lm, saes, named, tokens, limits, **how, **kept)
 
 # %% ../../nbs/studies/09_trial.ipynb #tr000033
+def write_watched(watch: Watch | None, suite: Suite, tokens: Tokens) -> None:
+    "The cards that were gathered, if any, beside their suite. Raises UsageError while somebody else writes there."
+    if watch is None:
+        return
+    with one_writer(cards_folder(suite)) as place:
+        write_cards(place, suite, watch.lm, tokens, watch.found)
+
+
 def watch_of(
     lm: Any,  # of judge_of
     matches: Matches,
@@ -207,9 +216,7 @@ def experiment(
     for found in sums.values():
         check_kept(found)
     total = merge(sums.values())
-    if watch is not None:
-        with one_writer(cards_folder(matches.suite)) as place:
-            write_cards(place, matches.suite, lm, joined(texts.values()), watch.found)
+    write_watched(watch, matches.suite, joined(texts.values()))
     tables = dict(
         scores=score_table(sums, pairs),
         latents=latent_table(total, pairs),
@@ -219,8 +226,7 @@ def experiment(
         tables["spans"] = span_table(total, pairs, layers)
     if trial.features:
         tables["meanings"] = meanings_of(matches, pairs, fitted.limits, trial, lm, folder, key, progress)
-    tell_replaced(folder / "facts.json", key)
-    write_tables(folder, tables)
+    write_tables(folder, tables, key)
     tables["facts"] = facts(total, sums, pairs, fitted, texts, trial, key)
     write_json(folder / "facts.json", tables["facts"])  # last: where it is, the tables are complete
     return tables
