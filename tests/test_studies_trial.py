@@ -145,6 +145,7 @@ def test_cards_from_the_same_pass():
 
 def test_another_text_is_another_experiment():
     import pandas as pd
+    import pytest
 
     with tempfile.TemporaryDirectory() as folder:
         lm, suite, matches, record, trial = toy_run(folder)
@@ -158,7 +159,8 @@ def test_another_text_is_another_experiment():
         assert not (first.index.get_level_values("metric") == "delta loss").any(), "no losses were asked for"
         one = Path(trial.text[0])
         one.write_text("\n".join(reversed(one.read_text().splitlines())))  # the same documents, but other ones to judge on
-        second = go()
+        with pytest.warns(UserWarning, match="its tables are replaced by this one"):
+            second = go()
         assert (first[trial.text[0]] != second[trial.text[0]]).mean() > 0.5
     pd.DataFrame(dict(first=first[trial.text[0]], second=second[trial.text[0]])).head(3).round(3)
 
