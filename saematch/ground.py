@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SUM', 'MARK', 'BLANK', 'KINDS', 'UsageError', 'UnknownName', 'printable', 'unknown', 'check_name', 'user_path',
-           'writable', 'atomic', 'sweep', 'checksum', 'check_sum', 'check_target', 'json_parts', 'write_json',
-           'parse_json', 'read_json', 'refuse_pickle', 'tensor_parts', 'write_safetensors', 'read_safetensors',
-           'without_sum', 'write_parquet', 'open_parquet', 'check_finite', 'check_kind', 'machine_memory',
-           'progress_bar', 'check_device', 'notebook_data']
+           'writable', 'atomic', 'checksum', 'check_sum', 'check_target', 'json_parts', 'write_json', 'parse_json',
+           'read_json', 'refuse_pickle', 'tensor_parts', 'write_safetensors', 'read_safetensors', 'without_sum',
+           'write_parquet', 'open_parquet', 'check_finite', 'check_kind', 'machine_memory', 'progress_bar',
+           'check_device', 'notebook_data']
 
 # %% ../nbs/00_ground.ipynb #11529a29
 import difflib
@@ -15,7 +15,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -107,14 +106,6 @@ def atomic(
             os.replace(tmp, path)
     finally:
         with suppress(OSError):
-            tmp.unlink(missing_ok=True)
-
-
-def sweep(folder: Path):
-    "Remove the temporary files of processes that were killed while they wrote into `folder`."
-    for tmp in folder.rglob(".*.saematch.tmp"):
-        ours = re.fullmatch(r"\..+\.(\d+)\.\d+\.saematch\.tmp", tmp.name)
-        if ours and not Path(f"/proc/{ours[1]}").exists() and Path("/proc").exists():
             tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_ground.ipynb #su110002

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from saematch.ground import UsageError, checksum, notebook_data, read_json, sweep, without_sum, write_safetensors
+from saematch.ground import UsageError, checksum, notebook_data, read_json, without_sum, write_safetensors
 from saematch.matching.lineage import Lineages
 from saematch.model.lm import load_lm
 from saematch.model.toys import random_lm
@@ -24,6 +24,7 @@ from saematch.saes.suite import load_suite
 from saematch.saes.toys import random_sae
 from saematch.studies.run import run
 from saematch.studies.scores import load_run
+from saematch.writer import sweep
 
 
 def own_code(folder, marker):

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..ground import UsageError, read_json, sweep, user_path, write_json
+from ..ground import UsageError, read_json, user_path, write_json
 from ..saes.gauge import judged_in
 from ..saes.suite import Suite, fingerprint, load_suite
 from .explorer import explore, from_weights
@@ -29,7 +29,7 @@ from .report import findings, named_pairs, write_results
 from .scores import judged, lineage_matches, span_rows, spanned
 from .tables import collect
 from .trial import experiment, judge_of
-from ..writer import LOCK, MANIFEST, one_writer, write_manifest
+from ..writer import LOCK, MANIFEST, one_writer, sweep, write_manifest
 
 # %% ../../nbs/studies/25_run.ipynb #6048e379
 def provenance(suite: Suite, layers: list, options: Options) -> dict:
