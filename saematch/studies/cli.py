@@ -17,6 +17,7 @@ from .look import LOOK
 from .measure import MEASURE
 from .options import Asked, Options, Trial, add_options, offered
 from .take import TAKE
+from .verify import VERIFY
 
 # %% ../../nbs/studies/40_cli.ipynb #957a478e
 def trial_options(p: argparse.ArgumentParser):
@@ -281,6 +282,7 @@ COMMANDS = dict(  # name -> (its options, what it does, its help)
     **LOOK,
     **TAKE,
     **MEASURE,
+    **VERIFY,
     releases=(add_releases, cmd_releases, "list the releases of SAELens that have SAEs of several layers"),
 )
 

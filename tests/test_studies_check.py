@@ -1,0 +1,51 @@
+# Written from nbs/studies/33_check.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.studies.check import (
+    check,
+)
+
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from fastcore.test import expect_fail
+
+from saematch.ground import UsageError
+from saematch.matching.match import Match
+from saematch.saes.suite import load_suite
+from saematch.studies.run import run
+from saematch.studies.toys import planted_folder
+
+
+def test_a_match_that_is_whole_and_not_true_is_found():
+    from saematch.writer import write_manifest
+
+    with tempfile.TemporaryDirectory() as home:
+        suite, out = Path(home) / "suite", Path(home) / "out"
+        planted_folder(suite, layers=(3, 4))
+        run(suite, out=out, jobs=1, lineages=False)
+        assert check(out, progress=False).ok
+        m = Match.load(path := out / "matches" / "3-4" / "direct.safetensors")
+        lie = replace(m, cost=m.cost * 0.5, proof=None)
+        lie.save(path), write_manifest(out, {})
+        found = check(out, progress=False)
+        assert set(found.wrong.file) == {"matches/3-4/direct.safetensors", "pairs.parquet"}, found.lines()
+        weaker = replace(m.proof, objective=m.proof.objective * 0.99)
+        replace(m, proof=weaker).save(path), write_manifest(out, {})
+        found = check(out, progress=False)
+        assert list(found.wrong.file) == ["matches/3-4/direct.safetensors"] and "the objective is" in found.lines()[0]
+        m.save(path), write_manifest(out, {})
+        assert check(out, progress=False).ok
+        planted_folder(suite, layers=(3, 4), d_sae=64)
+        found = check(out, progress=False)
+        assert "other weights than the run was made from; put the weights back" in found.lines()[0] and not found.ok
+        assert check(out, Path(home) / "elsewhere", progress=False).ok, "what cannot be known is not wrong"
+        unknown = check(out, Path(home) / "elsewhere", progress=False).lines()
+        with expect_fail(UsageError, "holds no run"):
+            check(suite)
+    unknown[0].replace(home, "")
