@@ -44,7 +44,7 @@ def norm_limits(
     tokens: Tokens,
     layers: Iterable[int],
     times: float = 5.0,  # the median norm
-    batch: int = 8,  # documents at once
+    batch: int = 4,  # documents at once
 ) -> dict[int, float]:  # layer -> the longest hidden state that counts
     "Limits for the norm of a hidden state, a multiple of the median over text positions. Raises ValueError for NaN."
     norms = {layer: [] for layer in layers}

@@ -111,7 +111,7 @@ class TokenCounts:
     def __init__(self, d_sae: int, vocabulary: int, pairs: int | None = None):
         self.pairs = pairs or max(PAIRS, AT_LEAST // d_sae)  # for each latent, on average
         self.size, self.lost = (d_sae, vocabulary), np.zeros(d_sae, dtype=np.int64)
-        self.room, self.used, self.pending = np.full((2, self.pairs * d_sae), -1), 0, []
+        self.room, self.used, self.pending = np.empty((2, self.pairs * d_sae), dtype=np.int64), 0, []
 
     key = property(lambda self: self.room[0, : self.used], doc="latent times vocabulary plus token, ascending")
     times = property(lambda self: self.room[1, : self.used], doc="how often each pair was seen")
@@ -294,8 +294,8 @@ def gather(
     *,
     path: str | Path | None = None,  # of the checkpoint
     key: str = "",  # what it is of
-    batch: int = 8,
-    every: int = 8,  # batches from one checkpoint to the next
+    batch: int = 4,
+    every: int = 16,  # batches from one checkpoint to the next
     progress: bool | None = None,
 ) -> Gather:
     "Run the model over a text and gather the cards of all layers. Raises UsageError if no position counts."
