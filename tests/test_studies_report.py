@@ -36,6 +36,9 @@ def test_the_sentences_follow_the_tables():
     beside = findings(dict(mse=level, pairs=pairs, agreement=agree[:0], chance_cosine=0.02) | null)
     assert "0.60 of what random pairs differ by, strangers matched in the same way by 0.80 (1 is" in beside[0]
     assert "(strangers: 0.20, random pairs: 0.02); 66.7% of the pairs are above 0.7 (strangers: 33.3%)." in beside[1]
+    own = pd.DataFrame(dict(block="all", method=["my rows", "my rows, strangers"], relative=[0.7, 0.85]))
+    said = findings(dict(mse=pd.concat([mse, own]), pairs=pairs, agreement=agree[:0], chance_cosine=0.02))
+    assert "vanilla 0.90, my rows 0.70, its strangers 0.85)" in said[0]
     none = findings(dict(mse=mse, pairs=pairs, agreement=agree[:0], chance_cosine=-0.004))[1]
     assert "random pairs: 0.00)" in none, "zero has no sign"
     lonely = dict(mse=mse, pairs=pairs, agreement=agree[:0], chance_cosine=0.02, strangers_cosine=np.full(3, np.nan))

@@ -22,6 +22,7 @@ from saematch.matching.match import Match
 from saematch.saes.files import save_sae
 from saematch.saes.suite import load_suite
 from saematch.saes.toys import random_sae
+from saematch.studies.matches import load_matches
 from saematch.studies.toys import planted_folder
 
 
@@ -67,6 +68,24 @@ def test_a_killed_run_continues_to_the_same_numbers():
             second[k] for k in ("mse", "agreement", "lineages", "findings", "chains")
         ]
         assert sorted((out / "matches").rglob("*.safetensors")) == files
+
+
+def test_ways_are_chosen_and_added():
+    with tempfile.TemporaryDirectory() as folder:
+        suite, out = Path(folder) / "suite", Path(folder) / "out"
+        planted_folder(suite)
+        short = dict(adjacent=True, variants="none", lineages=False, out=out)
+        run(suite, **short)
+        files = lambda: sorted(p.stem for p in (out / "matches").glob("3-4/*"))
+        assert files() == ["direct", "random", "strangers"] and not (out / "matches" / "3-5").exists()
+        summary = run(suite, rows={"written": lambda sae: sae.W_dec}, **short)
+        assert files() == ["direct", "random", "rows written", "rows written, strangers", "strangers"]
+        found = {r["method"]: r["relative"] for r in summary["mse"] if (r["layer_a"], r["block"]) == (3, "all")}
+        assert found["folded"] <= found["written"] < found["written, strangers"] and summary["agreement"] == []
+        assert f"written {found['written']:.2f}"[:9] in summary["findings"][0] and "written, strangers" in files()[3]
+        assert load_matches(out, load_suite(suite))[3, 4, "written"].matched.all()
+        with expect_fail(UsageError, "rows 'written', layers 3 to 4: ValueError: the rows of A must be"):
+            run(suite, rows={"written": lambda sae: sae.b_dec}, **short)
 
 
 def test_a_folder_belongs_to_one_run():

@@ -52,6 +52,10 @@ def add_run(p: argparse.ArgumentParser):
     suite_options(p, "saematch-out")
     add_options(p, Options)
     p.add_argument("--q", type=float, default=0.05, help="false discovery rate of the lineages (default: %(default)s)")
+    p.add_argument("--adjacent", action="store_true", help="match neighbouring layers only")
+    p.add_argument("--variants", metavar="A,B", help="other ways beside the match, or none (default: all there are)")
+    rows = dict(metavar="FILE.py:FUNCTION", action="append", default=[])
+    p.add_argument("--rows", **rows, help="one more way: match by what this function gives for each SAE [d_sae, k]")
     p.add_argument(
         "--no-lineages", dest="lineages", action="store_false", help="do not follow features through the layers"
     )
@@ -140,15 +144,18 @@ def cmd_run(
     overwrite: bool,
     jobs: int | None,
     evaluate: bool,
+    rows: list[str],
     **options,
 ) -> None:
     "`saematch run`: the findings, and where the report lies."
+    from saematch.studies.plan import read_rows
     from saematch.studies.run import run
 
     trial = trial_of(evaluate, options)
     if jobs is not None and jobs < 1:
         raise_usage(f"--jobs must be at least 1, not {jobs}")
-    summary = run(suite, layers, out, pattern=pattern, overwrite=overwrite, jobs=jobs, trial=trial, **options)
+    kept = dict(pattern=pattern, overwrite=overwrite, jobs=jobs, trial=trial)
+    summary = run(suite, layers, out, rows=read_rows(rows), **kept, **options)
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 

@@ -29,6 +29,7 @@ from ..saes.sae import SAE
 from .fitting import Fit, learned, usual
 from .matches import Matches
 from .options import Trial
+from .plan import is_null
 
 # %% ../../nbs/studies/07_passes.ipynb #cc76f1d3
 def adjacent_pair(
@@ -42,7 +43,7 @@ def adjacent_pair(
 ) -> Pair:
     "Two adjacent layers with every match and baseline."
     extra = learned(layers, a, b, fitted, options)
-    named = {k: m for k, m in named.items() if k not in group("null")}  # their partners are no latents of B
+    named = {k: m for k, m in named.items() if not is_null(k)}  # their partners are no latents of B
     left_out = [q for q in trial.quantiles if q not in trial.loss_quantiles]
     return Pair(
         a,

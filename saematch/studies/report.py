@@ -26,6 +26,7 @@ from ..model.show import Pair, cosine_fact
 from ..saes.gauge import BLOCKS, judging
 from .panels import png
 from .paper import panels
+from .plan import STRANGERS, own_names
 from .tables import write_table
 
 # %% ../../nbs/studies/15_report.ipynb #1963a440
@@ -44,10 +45,11 @@ def draw_mse(mse: pd.DataFrame):
     from saematch.studies import figures as plot
 
     blocks = [block for block in BLOCKS if block in set(mse.block)]
+    drawn = ["folded", "chosen", "unfolded", "strangers", "vanilla", *own_names(mse.method)]
     fig, ax = plot.plt.subplots(1, len(blocks), figsize=(4 * len(blocks), 3.8), layout="constrained", sharey=True)
     ax = np.atleast_1d(ax)
     for block, axes in zip(blocks, ax):
-        part = mse[mse.method.isin(["folded", "chosen", "unfolded", "strangers", "vanilla"])]
+        part = mse[mse.method.isin(drawn)]
         plot.plot_mse(part, block, axes, legend=axes is ax[-1]).set_title(block)
         axes.tick_params(axis="x", labelsize="x-small")
         axes.label_outer()
@@ -117,6 +119,9 @@ def findings(tables: Mapping) -> list:  # sentences
     if not len(near):
         return ["With these options no latent of adjacent layers is matched, so there are no pairs to judge."]
     others = [f"{name} {level[name]:.2f}" for name in ("unfolded", "greedy", "cosine", "vanilla") if name in level]
+    others += [
+        f"{name} {level[name]:.2f}, its strangers {level[name + STRANGERS]:.2f}" for name in own_names(level.index)
+    ]
     null, null_cosine = beside_strangers(level, tables.get("strangers_cosine", []))
     said = [
         f"Matched pairs of adjacent layers differ by {level[own]:.2f} of what random pairs differ by{null} "

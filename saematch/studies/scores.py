@@ -27,6 +27,7 @@ from ..saes.suite import Suite
 from .fitting import Fit
 from .matches import Matches
 from .options import Trial
+from .plan import own_names
 from .tables import read_table
 
 # %% ../../nbs/studies/08_scores.ipynb #a3f0e6de
@@ -246,10 +247,14 @@ def judged(tables: Mapping) -> list:  # sentences
     s = s.merge(adjacent).groupby(["metric", "route"]).value.mean()
     get = lambda metric, route: s.get((metric, route), float("nan"))
     score, ev, loss = (lambda r, m=m: get(m, r) for m in ("matching score", "explained variance", "delta loss"))
+    own = own_names(r for metric, r in s.index if metric == "matching score" and not r.startswith("quantile"))
+    names = dict(unfolded="unfolded", correlation="by correlation of activations", identity="identity", random="random")
+    others = [
+        f"{said} {score(r):.1%}" for r, said in (names | {r: r for r in own}).items() if ("matching score", r) in s
+    ]
     said = [
         f"On text, a latent's partner is active on {score('match'):.1%} of the tokens on which the latent is "
-        f"(unfolded {score('unfolded'):.1%}, by correlation of activations {score('correlation'):.1%}, "
-        f"identity {score('identity'):.1%}, random {score('random'):.1%}).",
+        f"({', '.join(others)}).",
         f"Encode-permute-decode explains {ev('match'):.2f} of the next layer's variance; "
         f"copying the layer's own reconstruction {ev('previous'):.2f}, copying the state itself "
         f"{ev('layer drop'):.2f}, "

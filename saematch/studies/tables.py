@@ -21,14 +21,14 @@ from ..matching.names import NAMES, group
 from ..saes.gauge import judging
 from ..saes.sae import SAE
 from .matches import Matches
-from .plan import stranger
+from .plan import is_null, stranger
 
 # %% ../../nbs/studies/05_tables.ipynb #c6a976bf
 def method_name(name: str, m: Match) -> str:
     "What the column `method` calls a match of the run."
     gauge, method = m.info.get("fold", True), m.info.get("method", "exact")
     as_in_the_paper = judging(gauge) == gauge and method in ("exact", "dense")
-    return "chosen" if name == "match" and not as_in_the_paper else NAMES[name].method
+    return "chosen" if name == "match" and not as_in_the_paper else getattr(NAMES.get(name), "method", name)
 
 
 def mse_table(matches: Matches) -> pd.DataFrame:  # columns: layer_a, layer_b, pair, method, block, mse, relative
@@ -39,7 +39,7 @@ def mse_table(matches: Matches) -> pd.DataFrame:  # columns: layer_a, layer_b, p
         gauge = judging(named["match"].info.get("fold", True)) if "match" in named else True
         one, two = matches.suite[a], matches.suite[b]
         weights = "decoder" if "other" in (one.activation, two.activation) else "all"
-        partner = lambda name: stranger(two) if name in group("null") else two
+        partner = lambda name: stranger(two) if is_null(name) else two
         judged = lambda name, m: weight_mse(one, partner(name), m.index, m.sign, gauge, weights)
         chance = judged("random", matches.chance(a, b))
         rows += [
