@@ -56,9 +56,8 @@ def add_run(p: argparse.ArgumentParser):
     p.add_argument("--variants", metavar="A,B", help="other ways beside the match, or none (default: all there are)")
     rows = dict(metavar="FILE.py:FUNCTION", action="append", default=[])
     p.add_argument("--rows", **rows, help="one more way: match by what this function gives for each SAE [d_sae, k]")
-    p.add_argument(
-        "--no-lineages", dest="lineages", action="store_false", help="do not follow features through the layers"
-    )
+    quick = dict(dest="lineages", action="store_false", help="do not follow features through the layers")
+    p.add_argument("--no-lineages", **quick)
     trial_options(p).add_argument(
         "--evaluate",
         action="store_true",

@@ -79,7 +79,7 @@ def own_names(names: Iterable[str]) -> list[str]:  # in their order, each once
     mine = lambda name: name not in ALIASES and not is_null(name) and name != "chosen"
     return [name for name in dict.fromkeys(names) if mine(name)]
 
-
+# %% ../../nbs/studies/03_plan.ipynb #pl0task1
 @dataclass(frozen=True)
 class Task:
     "One match of a run."
@@ -112,7 +112,7 @@ class Task:
         "The match of the SAEs of the two layers; in the null of A with a stranger made from B."
         return match(a, stranger(b) if is_null(self.name) else b, rows=self.rows, **asdict(self.options))
 
-# %% ../../nbs/studies/03_plan.ipynb #pl000010
+# %% ../../nbs/studies/03_plan.ipynb #pl0vari1
 ALWAYS = ("random", *group("null"))  # what every number stands beside
 
 
@@ -129,7 +129,7 @@ def parse_variants(
             raise unknown("variant", name, [*known, "none"])
     return tuple(ALIASES[name].key for name in asked) if asked != ["none"] else ()
 
-
+# %% ../../nbs/studies/03_plan.ipynb #pl000010
 def plan(
     layers: list,
     options: Options,
