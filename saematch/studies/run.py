@@ -12,13 +12,17 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..ground import UsageError, read_json, user_path, write_json
 from ..saes.gauge import judged_in
+from ..saes.sae import SAE
 from ..saes.suite import Suite, fingerprint, load_suite
 from .explorer import explore, from_weights
 from .lives import LINEAGES, cards_or_reason, html_table, lineages_in, lived, lives_page, summarised
@@ -230,6 +234,9 @@ def run(
     trial: Trial | None = None,  # judge the matches on a language model and text, too
     lineages: bool = True,  # follow every feature through all layers
     q: float = 0.05,  # false discovery rate of the lineages
+    variants: str | Sequence[str] | None = None,  # "unfolded,greedy": other ways beside the match; "none"; default: all
+    adjacent: bool = False,  # match neighbouring layers only
+    rows: Mapping[str, Callable[[SAE], Tensor]] | None = None,  # other ways of one's own: name -> rows [d_sae, k]
     jobs: int | None = None,
     device: str = "cpu",  # where latents are matched
     progress: bool | None = None,
@@ -240,7 +247,7 @@ def run(
     check_given(jobs, q)
     suite = suite if isinstance(suite, Suite) else load_suite(suite, pattern, device=device)
     layers = parse_layers(layers, suite.layers)
-    tasks = check_run(suite, layers, options)
+    tasks = check_run(suite, layers, options, variants, adjacent, rows)
     record = provenance(suite, layers, options)
     lm = None if trial is None else judge_of(trial, suite, layers)
     asked = dict(lineages=lineages, evaluate=trial is not None, device=str(suite.device))
