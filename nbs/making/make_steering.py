@@ -1,6 +1,6 @@
 """Make `nbs/data/steering.parquet`: lineages written into the model and taken out of it, beside strangers.
 
-    python nbs/making/make_steering.py [--lineages 8]
+    python nbs/making/make_steering.py [--lineages 40]
 
 Lineages of the embedded suite that go through all six layers, in random order. Each is steered and ablated
 (`saematch.judging.steering`) on short pieces of the shipped texts. Finished lineages are kept, so run it again.
@@ -30,7 +30,7 @@ STRENGTH = 0.25  # length of what is written, relative to the median norm of the
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lineages", type=int, default=8)
+    parser.add_argument("--lineages", type=int, default=40)
     lm, suite = load_lm("smollm2-135m"), load_suite(SUITE)
     t, texts = lineages_of(SUITE), [load_text(source) for source in TEXTS]
     tokens = tokenize(lm, [x[8 + k] for k in range(SEARCHED) for x in texts], LENGTH)

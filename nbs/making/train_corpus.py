@@ -1,13 +1,13 @@
 """Make the text that the suites of `making/02_train` were trained on.
 
-    python train_corpus.py PACKAGES EVALUATION OUT
+    python train_corpus.py PACKAGES EVALUATION OUT [TIMES]
 
 PACKAGES holds one folder for each Debian 12 package of the table below, unpacked without installing it:
 `apt-get download NAME && dpkg -x NAME_*.deb PACKAGES/NAME`. EVALUATION is a folder of .jsonl files, a `text` a line,
 the passages that must not be trained on: a document that shares twelve words in a row with one of them is left out. OUT
 becomes a .jsonl with one document of up to 6,000 characters a line (`text`, `source`, `licence`); the last documents of
 every source stand at its end, so that holding out the last states holds out whole documents. Text is not shipped: this
-makes it.
+makes it. TIMES takes so many times the text of each source, where there is so much.
 """
 
 import glob
@@ -101,7 +101,7 @@ def shingles(text, n=12):
     return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
-def main(packages, evaluation, out):
+def main(packages, evaluation, out, times=1):
     unseen = set().union(
         *(shingles(json.loads(line)["text"]) for p in sorted(Path(evaluation).glob("*.jsonl")) for line in p.open())
     )
@@ -110,7 +110,7 @@ def main(packages, evaluation, out):
         docs, picked, size = [p for d in documents(Path(packages), name) for p in pieces(d)], [], 0
         random.Random(name).shuffle(docs)
         for text in docs:
-            if size >= budget:
+            if size >= float(times) * budget:
                 break
             if shingles(text) & unseen:
                 left_out += 1
