@@ -4,8 +4,6 @@ import pytest
 import torch
 
 from saematch.lap.above import (
-    taken,
-    unit,
     pairs_above,
     once,
     pairs_kept,
@@ -21,15 +19,6 @@ from saematch.ground import UsageError
 
 def unit_rows(n, d, seed=0):
     return normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
-
-
-def test_a_made_table_gives_the_rows_of_the_tensor():
-    W = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
-    rows, order = unit(W), torch.randperm(50)[:20]
-    assert rows.shape == (50, 8) and torch.equal(rows[:], normalize(W.float(), dim=1))
-    assert torch.equal(taken(rows, order)[3:9], rows[:][order[3:9]])
-    assert torch.equal(taken(taken(rows, order), torch.tensor([4, 1]))[:], rows[:][order[[4, 1]]])
-    rows[:3]
 
 
 def test_the_list_is_that_of_all_products():

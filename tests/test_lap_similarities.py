@@ -14,7 +14,7 @@ from fastcore.test import expect_fail
 from torch.nn.functional import normalize
 
 from saematch.ground import UsageError
-from saematch.lap.above import unit
+from saematch.lap.table import unit
 
 
 def noisy_tables(tables, n, d, noise, seed=0):

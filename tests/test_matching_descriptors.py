@@ -7,6 +7,7 @@ from saematch.matching.descriptors import (
     describe,
     descriptors,
     block_shares,
+    described,
     given_rows,
     narrowed,
 )
@@ -127,6 +128,17 @@ def test_saes_of_differently_normalised_hidden_states():
         assert (abs(found[str(how)]["normalised"] - found[str(how)]["plain"]) < 1e-9) is fair
     assert found["{}"]["plain"] < 0.5 and found["{}"]["normalised"] > 0.95
     found
+
+
+def test_rows_made_from_half_precision_are_those_of_float32():
+    a, b = (random_sae(16, 40, seed=k, dtype=torch.bfloat16) for k in (0, 1))
+    every = torch.arange(40)
+    for how in (dict(), dict(weights="decoder", metric="cosine"), dict(weights=dict(encoder=2.0, bias=0.5))):
+        X, Y = descriptors(a.to(torch.float32), b.to(torch.float32), **how)
+        gauge, x, y = described(a, b, (every, every), **how)
+        assert gauge == "threshold" and torch.equal(x[:], X) and torch.equal(y[3:9], Y[3:9])
+    bfloat16 = descriptors(a, b)[0].float() - descriptors(a.to(torch.float32), b.to(torch.float32))[0]
+    print(f"folded in bfloat16, numbers would be off by up to {bfloat16.abs().max():.3f}")
 
 
 def test_narrow_rows_keep_their_distances():

@@ -25,8 +25,8 @@ from ..ground import UsageError, machine_memory, progress_bar, unknown
 from .calibrate import check_calibration
 from .nulls import NULLS, null
 from .splits import directions, forks
-from ..lap.above import Made, Table, taken
 from ..lap.similarities import Similarities, memory_needed
+from ..lap.table import Made, Table, taken
 from ..matching.draw import Lineages
 from ..matching.joint import direct_pairs, upper_bound
 from ..matching.lineage import FORKS, Chance

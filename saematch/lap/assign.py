@@ -24,6 +24,7 @@ from .int8 import int8_is_exact
 from .metric import copies, metric_named
 from .search import Search, State
 from .short import ShortSearch
+from .table import Table, held
 from .tiles import Meter, Stop
 
 # %% ../../nbs/lap/11_assign.ipynb #c9b23f92
@@ -55,25 +56,30 @@ def check_options(
 SMALLEST_TILE = 2**20  # entries: where a GPU has no room for this, give up
 
 
-def memory_needed(n: int, m: int, D: int, keep: bool = False, tile: int = 2**23, extreme: bool = False) -> int:
+def memory_needed(
+    n: int, m: int, D: int, keep: bool = False, tile: int = 2**23, extreme: bool = False, made: bool = False
+) -> int:
     """Bytes that `assign` takes at most beside the descriptors.
 
     4 (n + m) (D + 9) for its copy, 5,000 (n + m) for edges, 6 tiles, 4 n m if `keep`. Twice as much but for the edges
-    where numbers take 8 bytes: up to 32 columns, or beside `extreme` rows.
+    where numbers take 8 bytes: up to 32 columns, or beside `extreme` rows. Of tables that are `made`, only the larger
+    side is copied.
     """
-    item = 8 if D <= 32 or extreme else 4
-    return item * ((n + m) * (D + 9) + 6 * tile + (n * m if keep else 0)) + 5000 * (n + m)
+    item, rows = 8 if D <= 32 or extreme else 4, max(n, m) if made else n + m
+    return item * (rows * (D + 9) + 6 * tile + (n * m if keep else 0)) + 5000 * (n + m)
 
 
-def check_room(n: int, m: int, D: int, keep: bool | None, device: str | torch.device, extreme: bool = False):
+def check_room(
+    n: int, m: int, D: int, keep: bool | None, device: str | torch.device, extreme: bool = False, made: bool = False
+):
     "Raise MemoryError if there is not enough memory in the machine (or on the GPU)."
     cuda = torch.device(device).type == "cuda"
     have = torch.cuda.mem_get_info(device)[0] if cuda else machine_memory()
-    need = memory_needed(n, m, D, bool(keep), SMALLEST_TILE, extreme)
+    need = memory_needed(n, m, D, bool(keep), SMALLEST_TILE, extreme, made)
     if need > have:
         advice = (
             "leave out keep=True"
-            if keep and memory_needed(n, m, D, False, SMALLEST_TILE, extreme) < have
+            if keep and memory_needed(n, m, D, False, SMALLEST_TILE, extreme, made) < have
             else "use float32 blocks of fewer columns, a part of the latents, or a larger machine"
         )
         where = "the GPU" if cuda else "this machine"
@@ -149,7 +155,7 @@ def solve(
     s = replace(s, costs=replace(costs, products=None))  # room for what follows
     a = search.result(s)
     if costs.layout.extreme and s.status in ("optimal", "stalled") and tol <= 1e-6:
-        a = judged(X, Y, a)
+        a = judged(held(X), held(Y), a)
         s = replace(s, status=a.status)
     status = "gap limit" if s.status == "optimal" and tol > 1e-6 else s.status
     return replace(a, index=settle_ties(X, Y, a.index), status=status)
@@ -157,8 +163,8 @@ def solve(
 # %% ../../nbs/lap/11_assign.ipynb #ba335fb2
 @torch.no_grad()
 def assign(
-    X: Float[Tensor, "n D"],
-    Y: Float[Tensor, "m D"],
+    X: Table,  # rows [n, D]: a tensor, or rows that are made when they are needed
+    Y: Table,  # rows [m, D]
     *,
     metric: str = "sqeuclidean",  # or "unsigned": distance to the nearer of y and -y; "inner": minus the product
     reject: float | None = None,  # a row of the smaller side may stay unmatched at this cost
@@ -181,6 +187,7 @@ def assign(
     check_options(metric, reject, tol, time_limit, int8, X.device.type)
     reject = None if reject is None or reject == math.inf else float(reject)
     small, large = (X, Y) if len(X) <= len(Y) else (Y, X)
-    check_room(len(small), len(large), X.shape[1], keep, X.device)
+    made = not (isinstance(X, Tensor) and isinstance(Y, Tensor))
+    check_room(len(small), len(large), X.shape[1], keep, X.device, made=made)
     a = solve(small, large, metric, reject, tol, time_limit, keep, int8, progress)
     return a if len(X) <= len(Y) else a.inverse()

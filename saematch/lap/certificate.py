@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..ground import check_finite
 from .metric import Metric, copies, lengths, metric_named, pair_costs, product_tiles, slices
+from .table import Table, check_rows
 
 # %% ../../nbs/lap/02_certificate.ipynb #4649213d
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,15 +90,14 @@ def frame(self: Assignment) -> "pd.DataFrame":  # one row for each step of the s
 def check_descriptors(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"]):
     "Raise TypeError or ValueError unless X and Y are finite floating-point matrices of equal width, on one device."
     for name, Z in (("X", X), ("Y", Y)):
-        if not isinstance(Z, Tensor) or not Z.is_floating_point():
-            got = f"of dtype {Z.dtype}" if isinstance(Z, Tensor) else type(Z).__name__
+        if not isinstance(Z, Table) or not Z.dtype.is_floating_point:
+            got = f"of dtype {Z.dtype}" if isinstance(Z, Table) else type(Z).__name__
             raise TypeError(f"{name} must be a floating-point torch tensor [rows, D], it is {got}")
-        if Z.dim() != 2 or 0 in Z.shape:
+        if len(Z.shape) != 2 or 0 in Z.shape:
             raise ValueError(
                 f"{name} must be a matrix [rows, D] with at least one row and one column, it has shape {list(Z.shape)}"
             )
-        check_finite(name, Z)
-        largest = max(abs(float(x)) for x in Z.aminmax())
+        largest = check_rows(name, Z)
         if largest > 1e140 or 0 < largest < 1e-140:
             raise ValueError(
                 f"the largest entry of {name} is {largest:.3g}: squares of such numbers leave the range of float64; "

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..ground import machine_memory
 from .int8 import in_int8, int8_is_fast, keep_int8
 from .metric import Metric, metric_named
-from .tiles import Computed, Layout, Meter, Products, keep, sweep
+from .tiles import Computed, Fresh, Layout, Meter, Products, keep, sweep
 
 # %% ../../nbs/lap/05_costs.ipynb #1a61cc05
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,10 @@ def prepared(c: Costs) -> Costs:
     if c.int8:
         rough = in_int8(c.layout)
         return replace(c, products=keep_int8(rough, c.tile, c.meter, c.asked is not None) if c.keep else rough)
-    return replace(c, products=keep(c.layout, c.meter) if c.keep else Computed(c.layout))
+    if c.keep:
+        return replace(c, products=keep(c.layout, c.meter))
+    made = not (isinstance(c.layout.X, Tensor) and isinstance(c.layout.Y, Tensor))  # then no copy of both sides either
+    return replace(c, products=(Fresh if made else Computed)(c.layout))
 
 
 def in_full(c: Costs) -> Costs:

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..ground import machine_memory
+from .table import Table
 
 # %% ../../nbs/lap/01_metric.ipynb #d8bc4dad
 class Metric:
@@ -75,14 +76,13 @@ def complete(
 
 # %% ../../nbs/lap/01_metric.ipynb #9ec1110c
 def random_pair_cost(
-    X: Float[Tensor, "n D"],
-    Y: Float[Tensor, "m D"],
+    X: Table,  # rows [n, D]
+    Y: Table,  # rows [m, D]
 ) -> float:
     "Mean squared distance over all n m pairs, without making them: what a random match costs."
-    X, Y = X.double(), Y.double()
-    centre = Y.mean(0)
-    spread = (X - centre).square().sum(1).mean() + (Y - centre).square().sum(1).mean()
-    return float(spread)
+    parts = lambda Z: (Z[r].double() for r in slices(len(Z), len(Z) if isinstance(Z, Tensor) else 4096))
+    centre = sum(y.sum(0) for y in parts(Y)) / len(Y)
+    return float(sum((z - centre).square().sum() / len(Z) for Z in (X, Y) for z in parts(Z)))
 
 # %% ../../nbs/lap/01_metric.ipynb #113079f2
 class SqEuclidean(Metric):
@@ -344,7 +344,7 @@ def lengths(X: Float[Tensor, "n D"], Y: Float[Tensor, "m D"], metric: str | Metr
     return Lengths(square(X, cx), square(Y, cy), float((cx - cy).square().sum()), cy)
 
 # %% ../../nbs/lap/01_metric.ipynb #c9d69bef
-def copies(Z: Float[Tensor, "n D"]) -> Int64[Tensor, " n"]:
+def copies(Z: Table) -> Int64[Tensor, " n"]:
     "A number for each row, the same for identical rows."
     weights = torch.randn(Z.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(Z.device)
     key = torch.cat([(Z[r].double() * weights).sum(1) for r in slices(len(Z), cached(Z))])

@@ -17,8 +17,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..ground import UsageError, check_finite
-from .above import Table, digest_of, once, pairs_kept
+from .above import digest_of, once, pairs_kept
 from .metric import gathered_costs, slices
+from .table import Table
 
 # %% ../../nbs/lap/13_similarities.ipynb #sm130008
 class Similarities:

@@ -20,9 +20,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..ground import checksum, tensor_parts
-from ..lap.above import Table, once
+from ..lap.above import once
 from ..lap.edges import solve_sparse
 from ..lap.similarities import Similarities
+from ..lap.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

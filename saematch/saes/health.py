@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..lap.metric import copies
+from ..lap.table import Made
 from .gauge import absorb_b_dec
 from .sae import SAE
 
@@ -37,7 +38,7 @@ def dead(
     norm: float | None = None,  # the largest norm of a hidden state, if known
 ) -> Bool[Tensor, " d_sae"]:
     "Latents that can never be active, or that write nothing. Raises ValueError for a norm that is not positive."
-    silent = (sae.W_dec == 0).all(dim=1)
+    silent = torch.cat([(rows == 0).all(dim=1) for rows in sae.W_dec.split(4096)])
     if sae.activation in ("jumprelu", "topk"):  # abstopk also counts what is negative
         silent |= reach(sae, norm) <= sae.threshold
     return silent
@@ -47,7 +48,9 @@ def duplicates(
     sae: SAE,
 ) -> Int64[Tensor, " d_sae"]:  # the first latent with the same parameters; itself, if there is none
     "Which latents have exactly the same encoder, bias, threshold and decoder."
-    group = copies(torch.cat([sae.W_enc.T, sae.b_enc[:, None], sae.threshold[:, None], sae.W_dec], 1))
+    parts = sae.W_enc.T, sae.b_enc[:, None], sae.threshold[:, None], sae.W_dec
+    width = sum(p.shape[1] for p in parts)
+    group = copies(Made((sae.d_sae, width), lambda at: torch.cat([p[at] for p in parts], 1), sae.device, sae.dtype))
     latents = torch.arange(sae.d_sae, device=sae.device)
     return torch.full_like(latents, sae.d_sae).scatter_reduce(0, group, latents, "amin")[group]
 

@@ -123,7 +123,8 @@ def fingerprint(sae: SAE) -> str:  # 64 hex digits
     h = hashlib.sha256(json.dumps([sae.d_model, sae.d_sae, sae.apply_b_dec_to_input, *more]).encode())
     for name, p in sae.parameters().items():
         h.update(name.encode())
-        h.update(p.detach().to("cpu", torch.float32).contiguous().numpy())
+        for rows in p.detach().split(1024):  # no copy of the whole
+            h.update(rows.to("cpu", torch.float32).contiguous().numpy())
     return h.hexdigest()
 
 # %% ../../nbs/saes/05_suite.ipynb #db817995
