@@ -10,9 +10,12 @@ ini.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 
 extras = {
-    name: cfg[f"{name}_requirements"].split() for name in ("lens", "notebook", "judge", "benchmark", "docs", "dev")
+    name: cfg[f"{name}_requirements"].split()
+    for name in ("lens", "hub", "notebook", "judge", "benchmark", "docs", "dev")
 }
-extras["dev"] += extras["lens"] + extras["notebook"] + extras["judge"] + extras["benchmark"] + extras["docs"]
+extras["dev"] += (
+    extras["lens"] + extras["hub"] + extras["notebook"] + extras["judge"] + extras["benchmark"] + extras["docs"]
+)
 
 setup(
     name=cfg["lib_name"],

@@ -90,6 +90,11 @@ _SHOWN = {
     ("model.card", "Card", "_repr_html_"): ("model.show", "card_html"),
     ("model.card", "Card", "text"): ("model.show", "Card.text"),
     ("matching.lineage", "Lineages", "explore"): ("studies.look", "explore_lineages"),
+    **{
+        (room, kind, method): ("studies.share", f"{kind}.{method}")
+        for room, kind in (("matching.match", "Match"), ("matching.lineage", "Lineages"))
+        for method in ("save_pretrained", "push_to_hub", "from_pretrained")
+    },
 }
 
 

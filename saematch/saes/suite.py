@@ -20,6 +20,7 @@ import torch
 from fastcore.basics import patch
 
 from ..ground import UsageError, check_device, unknown, user_path
+from ..hub import HUB, fetch_folder
 from .files import a_folder_first, embedded_suites, load_sae, saelens_releases, saes_below
 from .layers import by_layer
 from .sae import SAE
@@ -93,7 +94,7 @@ def part(self: Suite, which: slice) -> Suite:  # `which`: of layers, the last on
 
 # %% ../../nbs/saes/05_suite.ipynb #43ccbfc5
 def load_suite(
-    source: str | Path,  # an embedded suite's name, a folder of SAEs, or a SAELens release
+    source: str | Path,  # an embedded suite's name, a folder of SAEs, a SAELens release, or hf://user/repo[@revision]
     pattern: str | None = None,  # which SAE of each layer, e.g. "layer_{layer}/width_16k/canonical"
     *,
     dtype: torch.dtype = torch.float32,
@@ -102,7 +103,7 @@ def load_suite(
     "The SAEs of a model by layer; nothing is loaded yet. Raises UnknownName (closest names offered) or UsageError."
     check_device(device, torch.float32)
     kw = dict(dtype=dtype, device=device)
-    folder = user_path(source)
+    folder = fetch_folder(str(source)) if str(source).startswith(HUB) else user_path(source)
     folder = folder if a_folder_first(source) or folder.is_dir() else embedded_suites().get(str(source), folder)
     if folder.is_dir():
         return Suite(str(source), {l: (path,) for l, path in saes_below(folder, pattern, str(source)).items()}, **kw)

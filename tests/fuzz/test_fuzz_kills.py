@@ -17,6 +17,8 @@ from saematch import planted, random_sae, save_sae
 from saematch.ground import read_json
 from saematch.matching.lineage import Lineages
 from saematch.matching.match import Match
+from saematch.studies.check import check
+from saematch.writer import MANIFEST, read_manifest
 
 OF_THE_CLOCK = ("seconds", "versions", "earlier_versions")  # in run.json and summary.json
 
@@ -54,7 +56,9 @@ def results(out):
     found = {}
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         name = path.relative_to(out).as_posix()
-        if path.suffix == ".json":
+        if name == MANIFEST:
+            found[name] = sorted(read_manifest(out)["files"])  # the header of a safetensors file has no order
+        elif path.suffix == ".json":
             found[name] = {k: v for k, v in read_json(path).items() if k not in OF_THE_CLOCK}
         elif path.suffix == ".parquet":
             found[name] = pd.read_parquet(path)
@@ -85,6 +89,7 @@ def test_a_run_killed_at_any_moment_ends_as_one_that_was_not(saematch, undisturb
     found = results(folder / "out")
     assert list(found) == list(whole), "files are missing, or something is left over"
     assert not (differ := [name for name in whole if not same(found[name], whole[name])]), differ
+    assert (checked := check(folder / "out", progress=False)).ok and checked.unknown.empty, checked.lines()
 
 
 def results_there(out):

@@ -1,0 +1,171 @@
+"""Results go to a server that speaks what is used of the hub's interface, and come back from it."""
+
+import base64
+import hashlib
+import json
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+import saematch
+from saematch import match, planted, random_sae
+from saematch.ground import UnknownName, UsageError
+from saematch.hub import fetch_folder
+from saematch.studies.check import check
+from saematch.studies.cli import main
+from saematch.studies.share import fetch_run, send_run
+from saematch.studies.toys import few_lineages, planted_folder, running
+
+pytest.importorskip("huggingface_hub")
+WRITES = "hf_writes"  # the token that may write; "hf_reads" may not
+
+
+class Hub(BaseHTTPRequestHandler):
+    "Repositories in memory: name -> list of commits, each a dictionary of files."
+
+    repos: dict = {}
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, content=b"", **headers):
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for k, v in {"Content-Length": len(content), "Content-Type": "application/json", **headers}.items():
+            self.send_header(k.replace("_", "-"), str(v))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def refuse(self, status, why):
+        self.answer(status, {"error": why}, X_Error_Code=why, X_Error_Message=why)
+
+    def commit(self, repo, revision):
+        commits = self.repos[repo]
+        number = len(commits) - 1 if revision == "main" else int(revision, 16) - 1 if len(revision) == 40 else -1
+        return (f"{number + 1:040x}", commits[number]) if 0 <= number < len(commits) else None
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path == "/api/validate-yaml":
+            return self.answer(200, dict(errors=[], warnings=[]))
+        if self.headers.get("Authorization") != f"Bearer {WRITES}":
+            return self.refuse(403, "Forbidden")
+        if self.path == "/api/repos/create":
+            said = json.loads(body)
+            repo = f"{said.get('organization')}/{said['name']}"
+            self.repos.setdefault(repo, [{}])
+            return self.answer(200, dict(url=f"http://{self.headers['Host']}/{repo}"))
+        repo, what = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main.*", self.path).groups()
+        if what == "preupload":
+            modes = [dict(path=f["path"], uploadMode="regular", shouldIgnore=False) for f in json.loads(body)["files"]]
+            return self.answer(200, dict(files=modes))
+        files = dict(self.repos[repo][-1])
+        for said in map(json.loads, body.splitlines()):
+            if said["key"] == "file":
+                files[said["value"]["path"]] = base64.b64decode(said["value"]["content"])
+        self.repos[repo].append(files)
+        sha = f"{len(self.repos[repo]):040x}"
+        self.answer(200, dict(commitUrl=f"http://{self.headers['Host']}/{repo}/commit/{sha}", commitOid=sha))
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        listed = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(?:revision|tree)/([^/]+))?", path)
+        asked = listed or re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        repo, revision = asked[1], asked[2] or "main"
+        if repo not in self.repos:
+            return self.refuse(404, "RepoNotFound")
+        if not (found := self.commit(repo, revision)):
+            return self.refuse(404, "RevisionNotFound")
+        sha, files = found
+        if not listed:
+            if asked[3] not in files:
+                return self.refuse(404, "EntryNotFound")
+            data = files[asked[3]]
+            return self.answer(200, data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=sha)
+        if "/tree/" in path:
+            tree = [dict(type="file", path=k, size=len(v), oid=hashlib.sha1(v).hexdigest()) for k, v in files.items()]
+            return self.answer(200, tree)
+        return self.answer(200, dict(id=repo, sha=sha, siblings=[dict(rfilename=k) for k in files]))
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    "The address of a server without repositories, and an empty cache."
+    monkeypatch.setattr(Hub, "repos", {})
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Hub)) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        for name, value in (("HF_HUB_CACHE", str(tmp_path / "cache")), ("HF_HUB_OFFLINE", False)):
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+        yield address
+
+
+def a_match():
+    a = random_sae(8, 24)
+    return match(a, planted(a, seed=1).sae)
+
+
+def test_a_match_and_lineages_go_and_come_back(hub, tmp_path):
+    m, t = a_match(), few_lineages()
+    url = m.push_to_hub("user/m", token=WRITES, license="mit", private=True, commit_message="a match")
+    assert url.startswith(hub) and set(Hub.repos["user/m"][-1]) == {"match.safetensors", "README.md"}
+    assert b"license: mit" in Hub.repos["user/m"][-1]["README.md"]
+    back = saematch.Match.from_pretrained("hf://user/m")
+    assert torch.equal(back.index, m.index) and back.proof.status == m.proof.status
+    again = t.push_to_hub("user/t", token=WRITES) and saematch.Lineages.from_pretrained("user/t", ["a", "b", "c"])
+    assert torch.equal(again.members, t.members)
+    other = m.inverse()
+    other.push_to_hub("user/m", token=WRITES)
+    first = f"{2:040x}"
+    assert torch.equal(saematch.Match.from_pretrained(f"hf://user/m@{first}").index, m.index)
+    assert torch.equal(saematch.Match.from_pretrained("user/m", revision="main").index, other.index)
+
+
+def test_what_cannot_be_sent_or_fetched_is_said(hub):
+    m = a_match()
+    with pytest.raises(UsageError, match="needs a token: hf auth login"):
+        m.push_to_hub("user/m")
+    with pytest.raises(UsageError, match="the token does not allow this with hf://user/m"):
+        m.push_to_hub("user/m", token="hf_reads")
+    with pytest.raises(UsageError, match="is no name on the hub"):
+        m.push_to_hub("m", token=WRITES)
+    with pytest.raises(UnknownName, match="there is no repository hf://user/none, or it is private"):
+        fetch_folder("hf://user/none")
+    m.push_to_hub("user/m", token=WRITES)
+    with pytest.raises(UnknownName, match="hf://user/m has no revision 'v9'"):
+        fetch_folder("hf://user/m@v9")
+    with pytest.raises(UsageError, match="holds no lineages.safetensors: it is no Lineages"):
+        saematch.Lineages.from_pretrained("hf://user/m")
+    Hub.repos["user/m"][-1]["model.pkl"] = b"\x80\x04."
+    assert not (fetch_folder("hf://user/m") / "model.pkl").exists(), "nothing that could run code is fetched"
+    whole = Hub.repos["user/m"][-1]["match.safetensors"]
+    Hub.repos["user/m"].append({"match.safetensors": whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]})
+    with pytest.raises(ValueError, match="is damaged: what it holds does not fit its checksum"):
+        saematch.Match.from_pretrained("hf://user/m")
+
+
+@pytest.mark.usefixtures("unpainted")
+def test_a_suite_is_run_from_the_hub_and_the_run_goes_there(hub, tmp_path, capsys):
+    planted_folder(tmp_path / "suite", layers=(3, 4))
+    Hub.repos["user/saes"] = [{p.name: p.read_bytes() for p in (tmp_path / "suite").iterdir()}]
+    asked = ["run", "--suite", "hf://user/saes", "--out", str(tmp_path / "out"), "--jobs", "1", "--no-lineages"]
+    assert main(asked) == 0 and check(tmp_path / "out").unknown.empty
+    send_run(tmp_path / "out", "user/run", token=WRITES, license="apache-2.0")
+    page = Hub.repos["user/run"][-1]["README.md"].decode()
+    assert "![mse](figures/mse.png)" in page and "# The features of saes across layers" in page
+    folder = fetch_run("hf://user/run")
+    found = check(folder)
+    assert found.ok and set(found.unknown.file) == {"README.md"}, found.lines()
+    assert (found.table.query("question == 'true' and kind == 'match'").state == "right").all()
+    (tmp_path / "out" / "pairs.parquet").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="is not what was written, so it is not sent: pairs.parquet"):
+        send_run(tmp_path / "out", "user/run", token=WRITES)
+    with pytest.raises(UsageError, match="holds no run"):
+        fetch_run("hf://user/saes")
+    capsys.readouterr()
+    assert main([*asked[:2], "hf://user/none", *asked[3:]]) == 2 and "there is no repository" in capsys.readouterr().err
