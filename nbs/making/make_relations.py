@@ -18,6 +18,7 @@ import torch
 from saematch.ground import notebook_data, progress_bar, read_safetensors, write_safetensors
 from saematch.judging.carried import fidelity, refitted, sparsity_curve
 from saematch.judging.routes import ridge
+from saematch.matching.budget import budgeted
 from saematch.matching.match import match
 from saematch.matching.relations import relations
 from saematch.model.activations import hidden_states, norm_limits
@@ -64,6 +65,9 @@ def fitted(suite, x, other, pair):
         r = relations(a, b, k=k - 1)
         yield score("relations", k, r.apply(f))
         yield score("the same, fitted", k, refitted(r, f_fit, other[pair[1]]).apply(f))
+        yield score("budgeted", k, budgeted(a, b, entries=k).apply(f))
+        size = f_fit.square().mean(0).sqrt()  # what the budget would like to know
+        yield score("budgeted, activations known", k, budgeted(a, b, entries=k, priority=size).apply(f))
     full = ridge(f_fit, other[pair[1]], 3e-2).float()
     yield score("dense", b.d_sae, b.encode(a.decode(f)))
     yield score("the same, fitted", b.d_sae, b.encode(f @ full[:-1] + full[-1]))

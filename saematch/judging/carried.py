@@ -6,7 +6,7 @@
 __all__ = ['fidelity', 'permuted', 'of_strangers', 'shuffled', 'refitted', 'maps', 'sparsity_curve']
 
 # %% ../../nbs/judging/14_carried.ipynb #ca120003
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pandas as pd
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .nulls import null
 from .routes import Active, carry_factor, write
+from ..matching.budget import budgeted
 from ..matching.match import Match
 from ..matching.relations import Relations, relations
 from ..saes.sae import SAE
@@ -43,9 +44,16 @@ def permuted(a: SAE, b: SAE, m: Match, f: Float[Tensor, "tokens n"]) -> Float[Te
     return f.new_zeros(len(f), b.d_sae).index_copy(1, at[m.matched], (f * carry_factor(a, b, m))[:, m.matched])
 
 # %% ../../nbs/judging/14_carried.ipynb #ca120009
-def of_strangers(a: SAE, b: SAE, kind: str = "signs", seed: int = 0, **how) -> Relations:
-    "The relations of a null of A in the place of A's own; `how`: options of `relations`."
-    return replace(relations(null(a, kind, seed), b, **how), a=a)
+def of_strangers(
+    a: SAE,
+    b: SAE,
+    kind: str = "signs",
+    seed: int = 0,
+    maker: Callable[..., Relations] = relations,  # or `budgeted`
+    **how,  # its options
+) -> Relations:
+    "The relations of a null of A in the place of A's own."
+    return replace(maker(null(a, kind, seed), b, **how), a=a)
 
 
 def shuffled(r: Relations, seed: int = 0) -> Relations:
@@ -94,6 +102,7 @@ def maps(
     m: Match | None = None,  # for the permutation
     entries: Iterable[int] = (2, 4, 8, 16, 32),
     nothing: Iterable[int] = (2, 4, 8),  # with how many entries strangers and shuffled relations come too
+    spend: Iterable[int] = (4, 8),  # budgets to share out (`budgeted`)
     seed: int = 0,
 ) -> Iterable[tuple]:  # (name, entries, a function of A's activations)
     "The maps from A to B that need no data. Raises ValueError for fewer than two entries."
@@ -105,6 +114,10 @@ def maps(
         if k in nothing:
             yield "strangers", k, of_strangers(a, b, k=k - 1, seed=seed).apply
             yield "shuffled", k, shuffled(r, seed).apply
+    for k in spend:
+        yield "budgeted", k, budgeted(a, b, entries=k).apply
+        if k in nothing:
+            yield "budgeted strangers", k, of_strangers(a, b, seed=seed, maker=budgeted, entries=k).apply
     yield "dense", b.d_sae, lambda f: b.encode(a.decode(f))
 
 

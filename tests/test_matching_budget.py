@@ -1,0 +1,55 @@
+# Written from nbs/matching/11_budget.ipynb by tools/build.py. Edit the notebook.
+
+import pytest
+import torch
+
+from saematch.matching.budget import (
+    shared_out,
+    budgeted,
+)
+
+
+from itertools import product
+
+import torch
+from fastcore.test import expect_fail
+from torch.testing import assert_close
+
+from saematch.matching.relations import relations
+from saematch.saes.gauge import fold
+from saematch.saes.toys import planted, random_sae
+
+
+def test_the_largest_gains_are_the_best_way_to_spend():
+    g = torch.Generator().manual_seed(0)
+    gain = torch.rand(4, 3, generator=g, dtype=torch.float64).sort(1, descending=True).values
+    worth = lambda counts: sum(float(gain[i, :c].sum()) for i, c in enumerate(counts))
+    for total in range(13):
+        counts = shared_out(gain, total).tolist()
+        best = max(worth(c) for c in product(range(4), repeat=4) if sum(c) == total)
+        assert sum(counts) == total and abs(worth(counts) - best) < 1e-12
+
+
+def test_equal_counts_are_the_relations_and_scale_changes_nothing():
+    a = random_sae(24, 60, seed=0)
+    b, truth = planted(a, decoder_noise=1.0, encoder_noise=1.0, seed=1)
+    one, many = relations(a, b, k=2), budgeted(a, b, entries=3, most=2)  # no latent can get more: all are equal
+    assert_close(one.rows(), many.rows())
+    r, s = budgeted(a, b, entries=4), budgeted(fold(a), b, entries=4)
+    assert (r.index == s.index).all() and r.entries <= 4
+    assert_close(r.rows() * a.threshold[:, None], s.rows())
+    count = (r.index >= 0).sum(1)
+    assert count.min() < 3 < count.max()
+
+
+def test_priorities_steer_the_budget():
+    a, b = random_sae(12, 20, seed=0), random_sae(12, 24, seed=1)
+    first = torch.zeros(20, dtype=torch.float64).index_fill(0, torch.arange(5), 1)
+    count = (budgeted(a, b, entries=2, priority=first).index >= 0).sum(1)
+    assert (count[5:] == 0).all() and count[:5].sum() == 20
+    with expect_fail(ValueError, "entries is a whole number from 2"):
+        budgeted(a, b, entries=1)
+    with expect_fail(ValueError, "2 priorities are negative or not finite, the first of latent 3"):
+        budgeted(a, b, priority=first.index_fill(0, torch.tensor([3, 7]), float("nan")))
+    with expect_fail(ValueError, "give a number for each of 20 latents"):
+        budgeted(a, b, priority=first[:3])
