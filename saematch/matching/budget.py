@@ -64,8 +64,10 @@ def reach(
     return (units / norm).where(norm > 0, 0)
 
 
-def check_budget(a: SAE, entries: int, priority: Tensor | None) -> None:
-    "Raise ValueError unless the budget can be spent and there is a number, 0 or more, for each latent of A."
+def check_budget(a: SAE, b: SAE, entries: int, priority: Tensor | None) -> None:
+    "Raise ValueError unless B has latents for the budget, and there is a number, 0 or more, for each latent of A."
+    if dead(b).all():
+        raise ValueError("every latent of B is dead by its weights, so nothing can be written in them")
     if isinstance(entries, bool) or not isinstance(entries, int) or entries < 2:
         raise ValueError(
             f"entries is a whole number from 2 (a successor, and one for the common direction), not {entries!r}"
@@ -128,7 +130,7 @@ def budgeted(
     budget below 2 and for priorities that are not a number for each latent, and like `relations`.
     """
     a, b = one_precision(*as_pair(a, b))
-    check_budget(a, entries, priority)
+    check_budget(a, b, entries, priority)
     most = min(4 * (entries - 1) if most is None else most, b.d_sae)
     check_relations(a, b, most, "keep", reading)
     gauge = gauge_of(True, a, b)
@@ -136,14 +138,10 @@ def budgeted(
     direction = common_direction(b, units)
     metric = reading_metric(b, units, reading, direction)
     alive, there = (~dead(a)).nonzero()[:, 0], (~dead(b)).nonzero()[:, 0]
-    if not len(there):
-        raise ValueError("every latent of B is dead by its weights, so nothing can be written in them")
     rows, atoms = a.W_dec[alive], b.W_dec[there]
     index, weights, left = nested(rows, atoms, min(most, len(there)), metric, tile=tile, progress=progress)
-    if priority is None:
-        worth = reach(a, usable_units(a, gauge))[alive].square() / left[:, 0].clamp(min=torch.finfo(left.dtype).tiny)
-    else:
-        worth = priority.to(left)[alive]
+    own = reach(a, usable_units(a, gauge))[alive].square() / left[:, 0].clamp(min=torch.finfo(left.dtype).tiny)
+    worth = own if priority is None else priority.to(left)[alive]
     count = shared_out((left[:, :-1] - left[:, 1:]).clamp(min=0) * worth[:, None], (entries - 1) * len(alive))
     found = spent(rows, atoms, index, weights, count, metric)
     full, weight = placed(a, alive, there, *found)
