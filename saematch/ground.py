@@ -208,8 +208,12 @@ def tensor_parts(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> Iter
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
     "Tensors and metadata to a file, whole or not at all, with their checksum."
     meta = {**meta, SUM: checksum(tensor_parts(tensors, meta))}
-    with atomic(path) as tmp:
-        tmp.write_bytes(safetensors_bytes({k: p.detach().cpu().contiguous() for k, p in tensors.items()}, meta))
+    data = safetensors_bytes({k: p.detach().cpu().contiguous() for k, p in tensors.items()}, meta)
+    end = 8 + int.from_bytes(data[:8], "little")
+    head = json.dumps(json.loads(data[8:end]), sort_keys=True).encode()  # its order was any
+    head += b" " * (-len(head) % 8)
+    with atomic(path) as tmp, open(tmp, "wb") as f:
+        f.writelines((len(head).to_bytes(8, "little"), head, memoryview(data)[end:]))
 
 
 def read_safetensors(
