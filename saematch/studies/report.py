@@ -125,7 +125,7 @@ def findings(tables: Mapping) -> list:  # sentences
     null, null_cosine = beside_strangers(level, tables.get("strangers_cosine", []))
     said = [
         f"Matched pairs of adjacent layers differ by {level[own]:.2f} of what random pairs differ by{null} "
-        f"(1 is chance; {', '.join(others)}).",
+        f"({'; '.join(['1 is chance', *filter(None, [', '.join(others)])])}).",
         f"The decoder rows of a matched pair have a median cosine of {near.cosine.median():z.2f} "
         f"({null_cosine[0]}random pairs: {tables['chance_cosine']:z.2f}); {(near.cosine > 0.7).mean():.1%} of the "
         f"pairs are above 0.7{null_cosine[1]}.",
