@@ -383,7 +383,9 @@ def test_bad_input_is_named(args, kw, error, says):
 
 def test_too_little_memory_says_how_much_is_needed(monkeypatch):
     X = torch.ones(2, 2)
-    monkeypatch.setattr(face, "memory_needed", lambda n, m, D, keep=False, tile=0, extreme=False: 2**60 if keep else 10)
+    monkeypatch.setattr(
+        face, "memory_needed", lambda n, m, D, keep=False, tile=0, extreme=False, made=False: 2**60 if keep else 10
+    )
     with pytest.raises(MemoryError, match="GiB.*leave out keep=True"):
         assign(X, X, keep=True)
     monkeypatch.setattr(face, "memory_needed", lambda *a, **k: 2**60)

@@ -7,6 +7,7 @@ from saematch.saes.layers import (
     files_below,
     digits_in,
     by_layer,
+    closest_to,
 )
 
 
@@ -43,3 +44,19 @@ def test_several_saes_of_a_layer_need_a_pattern():
     with expect_fail(UsageError, "has several SAEs for layer 3; choose with pattern=, one of: layer_{layer}/l0_10, layer_"):
         by_layer(names, None, "a folder")
     by_layer(names, "layer_{layer}/*_10", "a folder")
+
+
+def test_of_each_layer_the_sae_closest_in_sparsity():
+    names = [f"layer_{k}/width_16k/average_l0_{n}" for k, n in ((0, 13), (0, 46), (0, 105), (1, 10), (1, 60), (1, 102))]
+    assert closest_to(71)(names, None, "it") == {0: names[1], 1: names[4]}
+    assert closest_to(56)([*names[:1], "layer_0/width_16k/average_l0_99"], None, "it") == {0: names[0]}, "the sparser one"
+    with expect_fail(
+        UsageError, "several kinds; choose with pattern=, one of: layer_{layer}/width_16k/*, layer_{layer}/width_65k"
+    ):
+        closest_to(71)([*names, "layer_0/width_65k/average_l0_73"], None, "it")
+    assert closest_to(71)([*names, "layer_0/width_65k/average_l0_73"], "layer_{layer}/width_65k/*", "it")
+    with expect_fail(UsageError, "does not say how sparse its SAEs of layer 2 are"):
+        closest_to(71)([*names, "layer_2/width_16k/canonical"], None, "it")
+    with expect_fail(UsageError, "a number of active latents a token, above 0, not -3"):
+        closest_to(-3)
+    closest_to(100)(names, None, "it")

@@ -36,6 +36,30 @@ def test_suites_are_lazy_and_know_their_layers():
     assert torch.equal(load_sae("smollm2-135m-resid/layer_17").W_dec, suite[17].W_dec)
 
 
+def test_a_suite_by_sparsity_from_a_folder():
+    import json
+    import tempfile
+    from pathlib import Path
+
+    import torch
+    from safetensors.torch import save_file
+
+    from saematch.saes.toys import random_sae
+
+    with tempfile.TemporaryDirectory() as folder:
+        for layer, l0 in ((3, 20), (3, 60), (4, 35)):
+            (at := Path(folder) / f"layer_{layer}" / f"trained_{l0}").mkdir(parents=True)
+            tensors = random_sae(5, 7, seed=l0, dtype=torch.float32).parameters()
+            save_file({k: p.contiguous() for k, p in tensors.items()}, at / "sae_weights.safetensors")
+            cfg = dict(architecture="jumprelu", d_in=5, d_sae=7, apply_b_dec_to_input=False, metadata=dict(l0=l0))
+            (at / "cfg.json").write_text(json.dumps(cfg))
+        suite = load_suite(folder, "layer_{layer}/*", l0=50)
+        assert suite.l0 == {3: 60, 4: 35} and str(suite).endswith("layers=[3, 4], L0 [60, 35])")
+        with expect_fail(UsageError, "several SAEs for layer 3"):
+            load_suite(folder, "layer_{layer}/*")
+    suite.l0
+
+
 def test_a_folder_comes_before_an_embedded_suite_of_its_name():
     import contextlib
     import tempfile

@@ -12,7 +12,7 @@ __all__ = ['SETTINGS', 'NoSAE', 'read_npz', 'config_info', 'embedded_suites', 's
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -263,13 +263,14 @@ def saes_below(
     folder: Path,
     pattern: str | None,  # which SAE of each layer, if there are several
     what: str,  # what to call the folder in a message
+    pick: Callable = by_layer,  # or `closest_to` a sparsity
 ) -> dict[int, Path]:  # layer -> what `load_sae` reads
-    "The SAEs in a folder, in any local layout, by layer. Raises UsageError like `by_layer`."
+    "The SAEs in a folder, in any local layout, by layer. Raises UsageError like `pick`."
     found = [
         p for p in files_below(folder) if p.name in ("cfg.json", "params.npz", "ae.pt") or p.suffix == ".safetensors"
     ]
     saes = {p.parent if p.name in ("cfg.json", "ae.pt") else p for p in found if p.name != "sae_weights.safetensors"}
-    return {layer: folder / name for layer, name in by_layer([p.as_posix() for p in saes], pattern, what).items()}
+    return {layer: folder / name for layer, name in pick([p.as_posix() for p in saes], pattern, what).items()}
 
 # %% ../../nbs/saes/04_files.ipynb #1534bbab
 def load_local(path: Path, **kw) -> SAE:
