@@ -114,7 +114,7 @@ def names_of_layers(
         layers.setdefault(layer, []).append(name)
     return layers, shapes
 
-
+# %% ../../nbs/saes/00_layers.ipynb #d83c376b
 def by_layer(
     candidates: Iterable[str],
     pattern: str | None,

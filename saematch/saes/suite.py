@@ -79,11 +79,13 @@ class Suite(Mapping):
     def __len__(self):
         return len(self.sources)
 
-    def __repr__(self):
-        sparse = f", L0 {[round(self.l0[layer]) for layer in self]}" if self.l0 else ""
-        return f"Suite({self.name!r}, layers={list(self)}{sparse})"
-
     layers = property(lambda self: list(self), doc="the layers, ascending")
+
+# %% ../../nbs/saes/05_suite.ipynb #ee562a8d
+@patch
+def __repr__(self: Suite) -> str:
+    sparse = f", L0 {[round(self.l0[layer]) for layer in self]}" if self.l0 else ""
+    return f"Suite({self.name!r}, layers={list(self)}{sparse})"
 
 # %% ../../nbs/saes/05_suite.ipynb #su050002
 @patch
