@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fastcore.basics import patch
@@ -105,7 +105,7 @@ def l0_on_disk(path: Path) -> float | None:
     return float(said) if isinstance(said, (int, float)) else None
 
 
-def l0_of_release(known, sae_id: str) -> float | None:  # `known`: SAELens' record of the release
+def l0_of_release(known: Any, sae_id: str) -> float | None:  # `known`: SAELens' record of the release
     "The same of an SAE of a release, by its name, the registry, or the path of its files."
     return l0_in(sae_id) or known.expected_l0.get(sae_id) or l0_in(known.saes_map[sae_id])
 
