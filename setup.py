@@ -11,11 +11,11 @@ cfg = ini["DEFAULT"]
 
 extras = {
     name: cfg[f"{name}_requirements"].split()
-    for name in ("lens", "hub", "notebook", "judge", "benchmark", "docs", "dev")
+    for name in ("lens", "hub", "notebook", "judge", "benchmark", "cluster", "docs", "dev")
 }
-extras["dev"] += (
-    extras["lens"] + extras["hub"] + extras["notebook"] + extras["judge"] + extras["benchmark"] + extras["docs"]
-)
+extras["dev"] += [
+    package for name in ("lens", "hub", "notebook", "judge", "benchmark", "cluster", "docs") for package in extras[name]
+]
 
 setup(
     name=cfg["lib_name"],
@@ -30,7 +30,7 @@ setup(
     long_description_content_type="text/markdown",
     packages=find_packages(include=["saematch", "saematch.*"]),
     include_package_data=True,
-    package_data={"saematch": ["*.html.j2", "*.css", "*.js", "suites/*/*", "suites/*/*/*", "text/*"]},
+    package_data={"saematch": ["*.html.j2", "*.css", "*.js", "*.json", "suites/*/*", "suites/*/*/*", "text/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     python_requires=">=" + cfg["min_python"],

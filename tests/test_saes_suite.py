@@ -17,6 +17,20 @@ from saematch.saes.files import embedded_suites, load_sae
 from saematch.saes.sae import SAE
 
 
+def test_a_suite_is_sent_without_its_weights():
+    import pickle
+
+    from saematch.saes.suite import load_suite
+
+    suite = load_suite("smollm2-135m-resid")
+    W = suite[14].W_dec
+    sent = pickle.dumps(suite)
+    there = pickle.loads(sent)
+    assert len(sent) < 4096 and there.layers == suite.layers and (there[14].W_dec == W).all()
+    assert pickle.loads(sent) is there, "one object for all that is sent to a process"
+    f"{len(sent):,} bytes are sent, of {sum(p.numel() for p in suite[14].parameters().values()):,} numbers a layer"
+
+
 def test_suites_are_lazy_and_know_their_layers():
     suite = load_suite("smollm2-135m-resid")
     assert suite.layers == [14, 15, 16, 17, 18, 19] and not suite._loaded

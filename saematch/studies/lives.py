@@ -26,6 +26,7 @@ import torch
 
 from ..ground import UsageError, user_path
 from ..judging.depth import lineages
+from ..judging.spread import Executor, spread_lineages
 from ..matching.lineage import FORKS, Lineages
 from ..matching.select import half_life
 from ..model.card import Card
@@ -93,6 +94,7 @@ def lineages_in(
     q: float = 0.05,
     progress: bool | None = None,
     fingerprints: Sequence[str] | None = None,  # of these layers, if known
+    executor: Executor | None = None,  # who makes lists and sweeps; default: this process
 ) -> Lineages:
     """The lineages of some layers of a suite, from a file if they are there, else found and written there.
 
@@ -105,9 +107,9 @@ def lineages_in(
             warnings.warn(f"{path} {wrong}; its lineages are made again", stacklevel=2)
         Path(path).unlink(missing_ok=True)
         work = Path(path).with_suffix(".work")
+        spread_lineages(executor, suite, layers, work, Path(path).parent, progress)
         t = lineages(suite, q=q, layers=layers, progress=progress, work=work)
-        t = replace(t, info={**t.info, "code": deciding()})
-        t.save(path)
+        (t := replace(t, info={**t.info, "code": deciding()})).save(path)
         shutil.rmtree(work, ignore_errors=True)
     return t
 

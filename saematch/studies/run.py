@@ -33,6 +33,7 @@ from .report import findings, named_pairs, write_results
 from .scores import judged, lineage_matches, span_rows, spanned
 from .tables import collect
 from .trial import experiment, judge_of
+from ..tasks import Executor
 from ..writer import LOCK, MANIFEST, one_writer, sweep, write_manifest
 
 # %% ../../nbs/studies/25_run.ipynb #6048e379
@@ -153,12 +154,13 @@ def followed(
     at: Path,  # where to write
     q: float,
     progress: bool | None = None,
+    executor: Executor | None = None,
 ) -> tuple:  # Lineages or None, what the report shows, what summary.json holds
     "Lineages of a run: found or read, with the cards of their members where there are some."
     suite, layers = matches.suite, matches.layers
     known = [record["weights_sha256"][str(l)] for l in layers]
     try:
-        t = lineages_in(at / LINEAGES, suite, layers, q, progress, known)
+        t = lineages_in(at / LINEAGES, suite, layers, q, progress, known, executor)
     except (UsageError, ValueError) as e:
         return None, dict(findings=[f"There are no lineages: {e}."]), {}
     cards, why = cards_or_reason(t)
@@ -208,16 +210,17 @@ def studied(
     lm: Any,  # of judge_of
     q: float | None,  # None: no lineages
     progress: bool | None = None,
+    executor: Executor | None = None,
 ) -> tuple[dict, dict]:  # tables, and what summary.json holds of them
     "Tables, lineages and evidence of a run from its matches."
     tables, t = collect(matches), None
     told = {k: tables[k].to_dict("records") for k in ("mse", "agreement", "growth", "chains")}
     if q is not None:
-        t, tables["lives"], told["lineages"] = followed(matches, record, at, q, progress)
+        t, tables["lives"], told["lineages"] = followed(matches, record, at, q, progress, executor)
     tables["findings"] = [*tables.get("lives", {}).get("findings", []), *findings(tables)]
     if trial is not None:
         ways = None if t is None else lineage_matches(t, matches)
-        found = experiment(at, matches, record, trial, lm, progress, ways)
+        found = experiment(at, matches, record, trial, lm, progress, ways, executor)
         if t is not None and trial.cards:  # now they can be shown
             t, tables["lives"], told["lineages"] = followed(matches, record, at, q, progress)
         told |= add_evidence(tables, found, bool(ways))
@@ -240,6 +243,7 @@ def run(
     jobs: int | None = None,
     device: str = "cpu",  # where latents are matched
     progress: bool | None = None,
+    executor: Executor | None = None,  # who does the work, as of `studies.many_machines`; default: this process
     **options,  # of `Options`: weights, fold, metric, balance, method, reject, seed, dead, norm
 ) -> dict:  # what summary.json holds
     "Match the layers of a suite, follow its features, write all into `out`. Raises UsageError, ValueError, OSError."
@@ -253,7 +257,7 @@ def run(
     asked = dict(lineages=lineages, evaluate=trial is not None, device=str(suite.device))
     with one_writer(place_of_run(out)) as folder:
         at = claim(folder, record, overwrite)
-        matches = match_all(suite, tasks, at, record["weights_sha256"], jobs, progress)
-        tables, told = studied(matches, record, at, trial, lm, q if lineages else None, progress)
+        matches = match_all(suite, tasks, at, record["weights_sha256"], jobs, progress, executor)
+        tables, told = studied(matches, record, at, trial, lm, q if lineages else None, progress, executor)
         summary = dict(record, findings=tables["findings"], seconds=round(time.monotonic() - start, 1), **told)
         return finish(at, tables, summary, record, asked)

@@ -32,6 +32,7 @@ from .options import Trial
 from .passes import Watch, key_of, own_folder, pairs_of, pass_over
 from .scores import MORE, TABLES, facts, latent_table, scale_table, score_table, span_table
 from .tables import write_table
+from ..tasks import Executor
 from ..writer import one_writer
 
 # %% ../../nbs/studies/09_trial.ipynb #tr000002
@@ -199,6 +200,7 @@ def experiment(
     lm,  # of judge_of
     progress: bool | None = None,
     beside: Mapping | None = None,  # (layer_a, layer_b) -> {way: Match}, of `lineage_matches`
+    executor: Executor | None = None,  # who judges chunks of text; default: this process
 ) -> dict:  # scores, latents, scales, with features meanings, with lineages spans: tables; facts: a dictionary
     """Judge the matches of a run on a language model; tables are written into `out`/evidence.
 
@@ -212,16 +214,13 @@ def experiment(
     key = key_of(lm, pairs, texts | {"to fit on": other}, fitted, made_from, trial)
     chunks = own_folder(folder / "chunks", key)
     watch = watch_of(lm, matches, texts, fitted.limits, trial, chunks, key)
-    sums = pass_over(lm, pairs, texts, fitted, trial, chunks, key, progress, watch)
+    sums = pass_over(lm, pairs, texts, fitted, trial, chunks, key, progress, watch, executor)
     for found in sums.values():
         check_kept(found)
     total = merge(sums.values())
     write_watched(watch, matches.suite, joined(texts.values()))
-    tables = dict(
-        scores=score_table(sums, pairs),
-        latents=latent_table(total, pairs),
-        scales=scale_table(total, matches.suite, layers),
-    )
+    tables = dict(scores=score_table(sums, pairs), latents=latent_table(total, pairs))
+    tables["scales"] = scale_table(total, matches.suite, layers)
     if beside:
         tables["spans"] = span_table(total, pairs, layers)
     if trial.features:
