@@ -49,3 +49,15 @@ def test_a_match_that_is_whole_and_not_true_is_found():
         with expect_fail(UsageError, "holds no run"):
             check(suite)
     unknown[0].replace(home, "")
+
+
+def test_matches_by_rows_of_ones_own_are_whole_and_unknown():
+    with tempfile.TemporaryDirectory() as folder:
+        planted_folder(Path(folder) / "suite")
+        short = dict(adjacent=True, variants="none", lineages=False)
+        run(Path(folder) / "suite", "3-4", Path(folder) / "out", rows={"written": lambda sae: sae.W_dec}, **short)
+        found = check(Path(folder) / "out")
+    assert found.ok and found.unknown.file.tolist() == [
+        f"matches/3-4/rows written{end}.safetensors" for end in (", strangers", "")
+    ]
+    assert "only the function that made them" in found.lines()[0]
