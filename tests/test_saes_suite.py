@@ -67,11 +67,11 @@ def test_a_suite_by_sparsity_from_a_folder():
             save_file({k: p.contiguous() for k, p in tensors.items()}, at / "sae_weights.safetensors")
             cfg = dict(architecture="jumprelu", d_in=5, d_sae=7, apply_b_dec_to_input=False, metadata=dict(l0=l0))
             (at / "cfg.json").write_text(json.dumps(cfg))
-        suite = load_suite(folder, "layer_{layer}/*", l0=50)
-        assert suite.l0 == {3: 60, 4: 35} and str(suite).endswith("layers=[3, 4], L0 [60, 35])")
+        chosen = load_suite(folder, "layer_{layer}/*", l0=50)
+        assert chosen.l0 == {3: 60, 4: 35} and str(chosen).endswith("layers=[3, 4], L0 [60, 35])")
         with expect_fail(UsageError, "several SAEs for layer 3"):
             load_suite(folder, "layer_{layer}/*")
-    suite.l0
+    chosen.l0
 
 
 def test_a_folder_comes_before_an_embedded_suite_of_its_name():
