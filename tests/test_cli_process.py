@@ -333,6 +333,19 @@ def test_a_suite_is_shared_by_threads_and_not_by_its_copies(suite):
     assert replace(s, dtype=torch.float64)[2].dtype == torch.float64
 
 
+def test_one_sparsity_of_each_layer_and_half_precision(tmp_path, here):
+    for name in ("layer_3/average_l0_12", "layer_3/average_l0_40", "layer_4/average_l0_15", "layer_4/average_l0_90"):
+        save_sae(random_sae(8, 20), tmp_path / "suite" / f"{name}.safetensors")
+    code, out, _ = here("info", tmp_path / "suite", "--l0", 14)
+    assert code == 0 and "layer 3: 12, layer 4: 15" in out
+    quick = ("--variants", "none", "--no-lineages", "--dtype", "bfloat16", "--out", tmp_path / "out")
+    code, out, _ = here("run", "--suite", tmp_path / "suite", "--l0", 50, *quick)
+    assert code == 0 and "layer 3: 40, layer 4: 15" in out
+    assert all("average_l0_" in s for s in json.loads((tmp_path / "out" / "run.json").read_text())["sources"].values())
+    code, _, said = here("run", "--suite", tmp_path / "suite", "--l0", -3)
+    assert code == 2 and "above 0, not -3" in said
+
+
 def test_a_pattern_that_is_no_regular_expression_is_a_mistake_of_the_caller(here):
     pytest.importorskip("sae_lens")
     code, out, err = here("releases", "gemma(")

@@ -12,7 +12,7 @@ import os
 import sys
 
 from .. import __version__
-from .ask import INFO, ahead_options, executor_of, planned, raise_usage
+from .ask import INFO, ahead_options, executor_of, planned, raise_usage, sparsity_option, suite_asked
 from .look import LOOK
 from .measure import MEASURE
 from .options import Asked, Options, Trial, add_options, offered
@@ -36,6 +36,9 @@ def suite_options(p: argparse.ArgumentParser, out: str):
     )
     p.add_argument("--layers", help="14-19, or 14,16,18 (default: all)")
     p.add_argument("--pattern", help="which SAE of each layer, e.g. 'layer_{layer}/width_16k/canonical'")
+    sparsity_option(p)
+    held = "how weights are held (default: %(default)s); in half precision, files stay on disk"
+    p.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help=held)
     p.add_argument("--out", default=out, help="output folder (default: %(default)s)")
     p.add_argument("--overwrite", action="store_true", help="replace another run's results in the output folder")
     p.add_argument("--jobs", type=int, help="matches computed at once (default: the cores; one for wide SAEs)")
@@ -112,9 +115,12 @@ def cmd_run(
     suite: str,
     layers: str | None,
     pattern: str | None,
+    l0: float | None,
+    dtype: str,
     out: str,
     overwrite: bool,
     jobs: int | None,
+    device: str,
     evaluate: bool,
     rows: list[str],
     **options,
@@ -126,12 +132,13 @@ def cmd_run(
     trial = trial_of(evaluate, options)
     if jobs is not None and jobs < 1:
         raise_usage(f"--jobs must be at least 1, not {jobs}")
-    if planned(ahead := dict(options, suite=suite, layers=layers, out=out, pattern=pattern, trial=trial)):
+    saes = suite_asked(suite, pattern, l0, dtype, device)
+    if planned(ahead := dict(options, suite=saes, layers=layers, out=out, trial=trial)):
         return
     options = {k: v for k, v in options.items() if k not in ("dry_run", "price", "ray")}
     with executor_of(ahead) as executor:
-        how = dict(options, pattern=pattern, overwrite=overwrite, jobs=jobs, trial=trial, executor=executor)
-        summary = run(suite, layers, out, rows=read_rows(rows), **how)
+        how = dict(options, overwrite=overwrite, jobs=jobs, trial=trial, executor=executor)
+        summary = run(saes, layers, out, rows=read_rows(rows), **how)
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
@@ -154,6 +161,8 @@ def cmd_paper(
     suite: str,
     layers: str | None,
     pattern: str | None,
+    l0: float | None,
+    dtype: str,
     out: str,
     overwrite: bool,
     jobs: int | None,
@@ -161,14 +170,13 @@ def cmd_paper(
     **options,  # of `Trial` and `Asked`
 ) -> None:
     "`saematch paper`: a sentence and a verdict for each figure."
-    from saematch.saes.suite import load_suite
     from saematch.studies.paper import PATTERNS, ask_judge, panels, write_paper
     from saematch.studies.run import place_of_run, run
     from saematch.studies.scores import load_run
     from saematch.writer import note_files, one_writer
 
     chat, how = judge_asked(Asked(**{f.name: options.pop(f.name) for f in offered(Asked)}))
-    saes = load_suite(suite, pattern or PATTERNS.get(suite), device=device)
+    saes = suite_asked(suite, pattern or PATTERNS.get(suite), l0, dtype, device)
     trial = trial_of(True, options)
     if planned(ahead := dict(options, suite=saes, layers=layers, out=out, trial=trial)):
         return
