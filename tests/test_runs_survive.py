@@ -18,6 +18,7 @@ from saematch import load_sae, load_suite, match, planted, random_sae, save_sae
 from saematch.ground import UsageError, read_json, read_safetensors
 from saematch.lap import above
 from saematch.lap.similarities import Similarities
+from saematch.matching.match import Match
 from saematch.studies import run as running
 from saematch.studies.lives import LINEAGES, lineages_in
 from saematch.studies.run import finish_exchange, run
@@ -152,6 +153,10 @@ def test_what_match_accepts_with_dead_latents_left_out_run_accepts(tmp_path):
     pairs = pd.read_parquet(tmp_path / "out" / "pairs.parquet").query("layer_a == 1 and layer_b == 2")
     assert pairs.latent_b.tolist() == m.index.tolist() and (pairs.latent_b == -1).sum() >= 2
     assert "nan" not in " ".join(summary["findings"])
+    again = run(suite, out=tmp_path / "out", jobs=1, rows={"mine": lambda sae: sae.W_dec}, **how)
+    mine = match(a, b, rows=lambda sae: sae.W_dec, **how)
+    kept = Match.load(tmp_path / "out" / "matches" / "1-2" / "rows mine.safetensors")
+    assert torch.equal(kept.index, mine.index) and "mine" in {r["method"] for r in again["mse"]}
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -230,6 +235,7 @@ import sys
 from pathlib import Path
 from saematch import load_suite
 from saematch.lap.similarities import Similarities
+from saematch.matching.match import Match
 from saematch.studies.lives import lineages_in
 
 Similarities.small, suite = 0, load_suite(sys.argv[1])

@@ -1,4 +1,4 @@
-# Written from nbs/02_tasks.ipynb by tools/build.py. Edit the notebook.
+# Written from nbs/03_tasks.ipynb by tools/build.py. Edit the notebook.
 
 import pytest
 import torch

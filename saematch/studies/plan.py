@@ -20,7 +20,7 @@ import torch
 from ..ground import UsageError, unknown, user_path
 from ..judging.nulls import null
 from ..matching.descriptors import check_rows
-from ..matching.match import Match, match
+from ..matching.match import Match, candidates, match, only
 from ..matching.names import ALIASES, NAMES, group, shown
 from ..saes.gauge import BLOCKS, fold, gauge_of, in_gauge, judged_in
 from ..saes.health import dead, remarks
@@ -176,8 +176,10 @@ def own_tasks(
     check_names(rows)
     how = replace(options, dead="keep" if options.dead == "warn" else options.dead, reject=None, weights="all")
     tasks = []
-    for a, b in zip(layers, layers[1:]):
-        one = in_gauge(suite[a], suite[b], gauge_of(options.fold, suite[a], suite[b]))
+    for a, b in zip(layers, layers[1:]) if rows else ():
+        saes = suite[a], suite[b]
+        matched = [only(sae, i) for sae, i in zip(saes, candidates(*saes, how.dead, how.norm))]
+        one = in_gauge(*matched, gauge_of(options.fold, *saes))
         for name, of in rows.items():
             try:
                 X, Y = of(one.a), of(one.b)
