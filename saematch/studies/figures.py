@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..matching.names import COLOURS, PALETTE, shown, style
+from ..matching.names import ALIASES, COLOURS, PALETTE, shown, style
 
 # %% ../../nbs/studies/01_figures.ipynb #35180cbe
 def theme() -> None:
@@ -149,8 +149,9 @@ def plot_mse(
     "Relative MSE of each method over the layer pairs; 1 is chance."
     ax = axes(ax)
     part = table[table["block"] == block]
+    own = {name: dict(color=f"C{4 + k}", linestyle="--") for k, name in enumerate(sorted({*part.method} - {*ALIASES}))}
     for name, rows in part.groupby("method", sort=False):
-        ax.plot(rows["pair"], rows["relative"], marker="o", **style(name), label=shown(name))
+        ax.plot(rows["pair"], rows["relative"], marker="o", **(style(name) or own[name]), label=shown(name))
     ax.axhline(1, color="0.4", linewidth=1, linestyle=":", label="chance")
     ax.set(xlabel="layers", ylabel="MSE / MSE of random pairs", ylim=(0, 1.15 * max(1, part["relative"].max())))
     return label_lines(ax) if legend else ax
