@@ -190,13 +190,13 @@ def test_the_link_is_copied_and_the_page_says_so(page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("2")
     page.click("button:text-is('copy link')")
-    page.wait_for_function("document.querySelector('.sx-tabs [role=status]').textContent.includes('is copied')")
+    page.locator(".sx-tabs [role=status]", has_text="is copied").wait_for(state="attached")
     assert page.evaluate("window.taken") == page.url and "view=list" in page.url
     page.keyboard.press("1")
     page.evaluate(f"({taken})(undefined)")  # as for a page of plain http
     page.evaluate("document.execCommand = () => false")
     page.keyboard.press("l")
-    page.wait_for_function("document.querySelector('.sx-tabs [role=status]').textContent.includes('address bar')")
+    page.locator(".sx-tabs [role=status]", has_text="address bar").wait_for(state="attached")
     assert page.locator("textarea").count() == 0, "the field that was copied from is gone"
 
 
@@ -307,7 +307,7 @@ def states_of(page, at):
         page.evaluate("state => { location.hash = state }", state)
         page.wait_for_timeout(200)
         page.wait_for_selector(".sx-main[aria-busy=false]")
-        page.wait_for_function("document.querySelector('.sx-card[aria-busy]') === null")
+        page.wait_for_selector(".sx-card[aria-busy]", state="detached")
         drawn = page.inner_html(".sx-main")
         said.append((page.inner_text(".sx"), re.sub(r'<!--.*?-->| data-member="\d+"', "", drawn)))
     return said
