@@ -96,14 +96,14 @@ def read_result(kind: type, name: str | Path, **how) -> Match | Lineages:
 
 # %% ../../nbs/studies/34_share.ipynb #sh340009
 @patch
-def save_pretrained(self: Match, save_directory: str | Path, *, license: str | None = None) -> Path:
-    "Write the match and its page into a folder."
+def save_pretrained(self: Match | Lineages, save_directory: str | Path, *, license: str | None = None) -> Path:
+    "Write the result and its page into a folder."
     return save_result(self, save_directory, license=license)
 
 
 @patch
-def push_to_hub(self: Match, repo_id: str, **how) -> str:
-    "Send the match to the hub: see `send_result` for token, private, branch, commit_message, license."
+def push_to_hub(self: Match | Lineages, repo_id: str, **how) -> str:
+    "Send the result to the hub: see `send_result` for token, private, branch, commit_message, license."
     return send_result(self, repo_id, **how)
 
 
@@ -113,18 +113,6 @@ def from_pretrained(cls: Match, pretrained_model_name_or_path: str | Path, **how
     return read_result(Match, pretrained_model_name_or_path, **how)
 
 # %% ../../nbs/studies/34_share.ipynb #sh340010
-@patch
-def save_pretrained(self: Lineages, save_directory: str | Path, *, license: str | None = None) -> Path:
-    "Write the lineages and their page into a folder."
-    return save_result(self, save_directory, license=license)
-
-
-@patch
-def push_to_hub(self: Lineages, repo_id: str, **how) -> str:
-    "Send the lineages to the hub: see `send_result` for token, private, branch, commit_message, license."
-    return send_result(self, repo_id, **how)
-
-
 @patch(cls_method=True)
 def from_pretrained(
     cls: Lineages, pretrained_model_name_or_path: str | Path, fingerprints: list[str] | None = None, **how
