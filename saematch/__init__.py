@@ -1,8 +1,8 @@
 """saematch: which feature at layer 20 is this feature of layer 19?
 
-`__all__` holds the names that most analyses start from; a few more for those who look closer (`descriptors`,
-`verify`, `permute`, `rescale`) are here, too. They are imported at first use, so that `saematch --help` does not wait
-for PyTorch.
+`__all__` holds the names that most analyses start from; a few more for those who look closer (`calibrate`,
+`compare`, `descriptors`, `verify` and others) are here, too. They are imported at first use, so that `saematch --help`
+does not wait for PyTorch.
 """
 
 __version__ = "0.1.0"
@@ -14,6 +14,9 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .judging.calibrate import calibrate
+    from .judging.causal import responses
+    from .judging.compare import compare
     from .judging.depth import lineages
     from .judging.evidence import delta_loss, explained_variance, matching_score
     from .judging.meaning import same_meaning
@@ -49,6 +52,9 @@ _HOME = {
     "matching.draw": ("Lineages",),  # with all that can be asked of them
     "judging.depth": ("lineages",),
     "judging.meaning": ("same_meaning",),
+    "judging.calibrate": ("calibrate",),
+    "judging.compare": ("compare",),
+    "judging.causal": ("responses",),
     "judging.judge": ("judge",),
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
@@ -89,6 +95,7 @@ _SHOWN = {
     ("saes.sae", "SAE", "to_saelens"): ("saes.exchange", "to_saelens"),
     ("model.card", "Card", "_repr_html_"): ("model.show", "card_html"),
     ("model.card", "Card", "text"): ("model.show", "Card.text"),
+    ("model.card", "Card", "iframe"): ("model.show", "Card.iframe"),
     ("matching.lineage", "Lineages", "explore"): ("studies.look", "explore_lineages"),
     **{
         (room, kind, method): ("studies.share", f"{kind}.{method}")

@@ -276,6 +276,7 @@ def open_parquet(path: str | Path) -> "parquet.ParquetFile":
 def check_finite(
     name: str,  # what to call it in a message
     values: Tensor,
+    advice: str = "a damaged or diverged SAE cannot be matched, load it from its source again",
 ) -> float:  # the largest absolute value
     "Raise ValueError that counts NaN and infinite entries of `values` and says where the first one is."
     low, high = (end.item() for end in values.aminmax()) if values.numel() else (0.0, 0.0)
@@ -284,7 +285,7 @@ def check_finite(
         nans, first = int(values.isnan().sum()), bad.nonzero()[0].tolist()
         raise ValueError(
             f"{name} has {nans} NaN and {int(bad.sum()) - nans} infinite of {bad.numel():,} values, the first "
-            f"at {first}; a damaged or diverged SAE cannot be matched, load it from its source again"
+            f"at {first}; {advice}"
         )
     return max(-low, high)
 

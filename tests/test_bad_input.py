@@ -184,6 +184,10 @@ def test_what_is_no_sae_and_no_match_is_refused_in_a_sentence(tmp_path):
     for steps in ((None, None), (m, None), (m, m, sae)):
         with pytest.raises(TypeError, match="compose takes matches, of `match` or `Match.load`, not (NoneType|SAE)"):
             compose(*steps)
+    with pytest.raises(TypeError, match="the number of one latent of A, not 'seven'"):
+        m.show("seven")
+    with pytest.raises(TypeError, match=r"the two SAEs of the match, \(a, b\), not SAE"):
+        m.plot(sae)
     assert not list(tmp_path.iterdir())
 
 

@@ -181,7 +181,8 @@ def test_the_public_surface():
 
 
 def test_a_public_name_is_complete_whatever_else_is_imported():
-    code = "from saematch import SAE; SAE.from_saelens, SAE.permute, SAE.rescale, SAE.select"
+    code = "from saematch import SAE, card; SAE.from_saelens, SAE.permute, SAE.rescale, SAE.select; "
+    code += "from saematch.model.card import Card; Card.text, Card.iframe"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,6 +7,7 @@ from saematch.judging.depth import (
     MOST,
     ROUNDING,
     null_worlds,
+    tables,
     listed,
     lowest_threshold,
     lineages,
@@ -82,12 +83,15 @@ def test_lineages_of_rows_of_ones_own():
     writes = lambda sae: 3 * sae.W_dec
     one, own = lineages(saes, seed=1, forks=False), lineages(saes, seed=1, forks=False, rows=writes)
     assert torch.equal(one.members, own.members) and own.info["options"]["weights"] == "rows of <lambda>"
-    for wrong, says in ((lambda s: s.b_enc, "a row for each latent"), (lambda s: s.W_dec / 0, "not finite")):
+    for wrong, says in ((lambda s: s.b_enc, "a row for each latent"), (lambda s: s.W_dec / 0, "infinite of")):
         try:
             lineages(saes, rows=wrong)
         except ValueError as e:
             print(e)
             assert says in str(e), e
+    tables = tuple(sae.W_dec for sae in saes.values())
+    with expect_fail(TypeError, "rows must be a function of an SAE, not tuple"):
+        lineages(saes, rows=tables)
 
 
 def test_copies_are_found_whole():

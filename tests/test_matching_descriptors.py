@@ -166,10 +166,11 @@ def test_rows_of_ones_own_are_checked():
     assert torch.allclose(given_rows(pair, (X, Y), "cosine")[0].norm(dim=1), torch.ones(9, dtype=X.dtype))
     for wrong, error, said in (
         ("decoder", TypeError, "rows must be a function of an SAE, or two tables"),
-        (lambda sae: sae.W_dec.T, ValueError, "the rows of A must be a tensor of floats [9, k]"),
+        (lambda sae: sae.W_dec.T, ValueError, "the table that <lambda> returned for A must be a tensor of floats [9, k]"),
         (lambda sae: None, ValueError, "not NoneType"),
         ((X, Y[:, :3]), ValueError, "rows of A have 6 columns, rows of B 3"),
-        ((X * float("nan"), Y), ValueError, "the rows of A"),
+        ((X * float("nan"), Y), ValueError, "the table of A has 54 NaN"),
+        (lambda sae: sae.W_dec / 0, ValueError, "returned for A has 0 NaN and 54 infinite"),
     ):
         with expect_fail(error, said):
             given_rows(pair, wrong)

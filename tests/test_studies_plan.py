@@ -91,7 +91,11 @@ def test_rows_of_ones_own_are_matched_beside_their_strangers():
         ("greedy", decoder, "'greedy' is a match that runs make themselves"),
         ("a/b", decoder, "a name is made of letters"),
         ("mine", 3, "must be a function of an SAE, not int"),
-        ("mine", lambda sae: sae.W_dec[0], "layers 3 to 4: ValueError: the rows of A must be a tensor of floats"),
+        (
+            "mine",
+            lambda sae: sae.W_dec[0],
+            "layers 3 to 4: ValueError: the table that <lambda> returned for layer 3 must be",
+        ),
         ("mine", lambda sae: 1 / 0, "layers 3 to 4: ZeroDivisionError"),
     ):
         with expect_fail(UsageError, said):

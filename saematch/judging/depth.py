@@ -321,6 +321,8 @@ def lineages(
     (0, 1] or an unknown null. Warns of a search that needs more memory than the machine has.
     """
     check_rates(q, nulls, loose, floor, cuts)
+    if rows is not None and not callable(rows):
+        raise TypeError(f"rows must be a function of an SAE, not {type(rows).__name__}: tables belong to two SAEs")
     saes, weights = as_layers(suite, layers), weights if rows is None else rows
     real, worlds = tables(saes, weights), {kind: null_worlds(saes, kind, weights, seed, cuts) for kind in nulls}
     total = products(real) + sum(products(w.rows) for ws in worlds.values() for w in ws)

@@ -21,6 +21,7 @@ from .calibrate import benjamini_hochberg, check_calibration, p_values
 from .nulls import NULLS, null
 from ..lap.metric import gathered_costs, slices
 from ..lap.tiles import top_k
+from ..matching.descriptors import made_rows
 from ..matching.relations import check_relations
 from ..saes.gauge import as_pair, block_weights, one_precision
 from ..saes.health import dead
@@ -43,16 +44,8 @@ def own_directions(
     rows: Callable[[SAE], Tensor],  # gives a row of numbers for each latent
 ) -> Float[Tensor, "n D"]:
     "Rows of one's own, of length 1. Raises ValueError for what is no table of finite numbers, a row for each latent."
-    made, name = rows(sae), getattr(rows, "__name__", type(rows).__name__)
-    if not isinstance(made, Tensor) or made.dim() != 2 or len(made) != sae.d_sae or not made.is_floating_point():
-        is_now = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-        raise ValueError(f"{name} must give a tensor of floats [{sae.d_sae}, k], a row for each latent, not {is_now}")
-    if (bad := ~made.isfinite().all(1)).any():
-        first = int(bad.nonzero()[0])
-        raise ValueError(
-            f"{name} gives {int(bad.sum())} rows with numbers that are not finite, first for latent {first}"
-        )
-    return normalize(made.detach().to(torch.promote_types(made.dtype, torch.float32)), dim=1).cpu()
+    made = made_rows(rows, sae)
+    return normalize(made.to(torch.promote_types(made.dtype, torch.float32)), dim=1).cpu()
 
 # %% ../../nbs/judging/10_splits.ipynb #sp090011
 def directions(

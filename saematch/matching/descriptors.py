@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BALANCES', 'HALF', 'Rows', 'blocks', 'describe', 'check_choices', 'balance_factor', 'descriptors', 'block_shares',
-           'stays_on_disk', 'in_small', 'block_tables', 'beside', 'described', 'given_rows', 'check_rows', 'rows_of',
-           'narrowed']
+           'stays_on_disk', 'in_small', 'block_tables', 'beside', 'described', 'given_rows', 'both_rows', 'made_rows',
+           'checked_rows', 'rows_of', 'narrowed']
 
 # %% ../../nbs/matching/02_descriptors.ipynb #23aa165d
 from collections.abc import Callable, Iterable
@@ -209,25 +209,45 @@ def given_rows(
         raise ValueError(f"metric must be one of sqeuclidean, cosine, not {metric!r}")
     if not callable(rows) and not (isinstance(rows, (tuple, list)) and len(rows) == 2):
         raise TypeError(f"rows must be a function of an SAE, or two tables (for A, for B), not {type(rows).__name__}")
-    X, Y = (rows(pair.a), rows(pair.b)) if callable(rows) else rows
-    check_rows(X, Y, (pair.a.d_sae, pair.b.d_sae))
-    X, Y = X.detach(), Y.detach().to(X)
+    X, Y = both_rows(rows, (pair.a, pair.b))
+    Y = Y.to(X)
     if metric == "cosine":
         X, Y = torch.nn.functional.normalize(X, dim=1), torch.nn.functional.normalize(Y, dim=1)
     return narrowed(X, Y)
 
 
-def check_rows(X: Tensor, Y: Tensor, latents: tuple[int, int]) -> None:
-    "Raise ValueError unless these are rows of A and of B that can be compared, one for each latent."
-    for side, Z, n in zip("AB", (X, Y), latents):
-        if not isinstance(Z, Tensor) or Z.dim() != 2 or len(Z) != n or not Z.is_floating_point():
-            is_now = f"{Z.dtype} {list(Z.shape)}" if isinstance(Z, Tensor) else type(Z).__name__
-            raise ValueError(
-                f"the rows of {side} must be a tensor of floats [{n}, k], a row for each latent, not {is_now}"
-            )
-        check_finite(f"the rows of {side}", Z)
+def both_rows(rows: Rows, saes: tuple[SAE, SAE]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "m k"]]:
+    "Rows of A and of B. Raises ValueError unless they can be compared and there is one for each latent."
+    if callable(rows):
+        X, Y = (made_rows(rows, sae, side) for sae, side in zip(saes, "AB"))
+    else:
+        X, Y = (checked_rows(f"the table of {side}", Z, sae.d_sae) for Z, sae, side in zip(rows, saes, "AB"))
     if X.shape[1] != Y.shape[1]:
         raise ValueError(f"rows of A have {X.shape[1]} columns, rows of B {Y.shape[1]}: they cannot be compared")
+    return X, Y
+
+# %% ../../nbs/matching/02_descriptors.ipynb #own0001b
+def made_rows(
+    rows: Callable[[SAE], Tensor],
+    sae: SAE,
+    side: str = "an SAE",  # what to call it in a message, if it has no layer
+) -> Float[Tensor, "n k"]:
+    "What a function gives for an SAE. Raises ValueError that names both unless it is a row for each latent."
+    function, of = getattr(rows, "__name__", type(rows).__name__), side if sae.layer is None else f"layer {sae.layer}"
+    return checked_rows(f"the table that {function} returned for {of}", rows(sae), sae.d_sae)
+
+
+def checked_rows(
+    name: str,  # what to call them in a message
+    rows: Tensor,
+    latents: int,
+) -> Float[Tensor, "n k"]:
+    "The rows. Raises ValueError unless they are a tensor of finite floats with a row for each latent."
+    if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != latents or not rows.is_floating_point():
+        is_now = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+        raise ValueError(f"{name} must be a tensor of floats [{latents}, k], a row for each latent, not {is_now}")
+    check_finite(name, rows, "give each latent a row of finite numbers")
+    return rows.detach()
 
 # %% ../../nbs/matching/02_descriptors.ipynb #own00002b
 def rows_of(

@@ -9,6 +9,7 @@ __all__ = ['EMBED', 'visible', 'marked', 'bars', 'template', 'card_html', 'line'
 # %% ../../nbs/model/10_show.ipynb #sh09co02
 from collections.abc import Mapping
 from importlib.resources import files
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,6 +197,10 @@ def show_match(
 
     Raises UsageError if it is unmatched, or there are no cards.
     """
+    try:
+        latent = index(latent)
+    except TypeError:
+        raise TypeError(f"m.show takes the number of one latent of A, not {latent!r}") from None
     if not 0 <= latent < len(m):
         raise UsageError(f"there is no latent {latent}; A has latents 0 to {len(m) - 1}")
     if (partner := int(m.index[latent])) < 0:

@@ -47,8 +47,10 @@ def plot_match(
 ) -> Axes:
     """The costs of the pairs beside those of strangers matched in the same way (null "signs" of B), and random pairs.
 
-    Raises UsageError if no pair has a cost.
+    Raises UsageError if no pair has a cost, TypeError for what are no two SAEs.
     """
+    if saes is not None and not (isinstance(saes, (tuple, list)) and len(saes) == 2):
+        raise TypeError(f"saes are the two SAEs of the match, (a, b), not {type(saes).__name__}")
     if not m.cost.isfinite().any():
         raise UsageError("no pair of this match has a cost (composed matches have none): plot a match it is made of")
     name = " to ".join(str(m.info.get(side, {}).get("layer", side.upper())) for side in "ab")

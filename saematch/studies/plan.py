@@ -19,7 +19,7 @@ import torch
 
 from ..ground import UsageError, unknown, user_path
 from ..judging.nulls import null
-from ..matching.descriptors import check_rows
+from ..matching.descriptors import both_rows
 from ..matching.match import Match, candidates, match, only
 from ..matching.names import ALIASES, NAMES, group, shown
 from ..saes.gauge import BLOCKS, fold, gauge_of, in_gauge, judged_in
@@ -182,8 +182,7 @@ def own_tasks(
         one = in_gauge(*matched, gauge_of(options.fold, *saes))
         for name, of in rows.items():
             try:
-                X, Y = of(one.a), of(one.b)
-                check_rows(X, Y, (one.a.d_sae, one.b.d_sae))
+                X, Y = both_rows(of, (one.a, one.b))
             except Exception as e:  # in somebody's function anything can fail
                 raise UsageError(f"rows {name!r}, layers {a} to {b}: {type(e).__name__}: {e}") from e
             made = hashlib.sha256(b"".join(Z.detach().cpu().float().numpy().tobytes() for Z in (X, Y))).hexdigest()
