@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NullWorld', 'MOST', 'ROUNDING', 'BAR', 'null_worlds', 'tables', 'strange_worlds', 'listed', 'scored',
-           'lowest_threshold', 'as_layers', 'weights_of', 'of_strangers', 'Judge', 'kept', 'provenance', 'check_rates',
-           'thresholds_of', 'searched', 'products', 'tell_memory', 'forks_of', 'lineages']
+           'lowest_threshold', 'as_layers', 'weights_of', 'of_strangers', 'Judge', 'kept', 'provenance',
+           'check_options', 'thresholds_of', 'searched', 'products', 'tell_memory', 'forks_of', 'lineages']
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100003
 import platform
@@ -220,8 +220,10 @@ def provenance(
     )
 
 # %% ../../nbs/judging/11_depth.ipynb #dp10th02
-def check_rates(q: float, nulls: tuple[str, ...], loose: float, floor: float, cuts: int) -> None:
-    "Raise ValueError unless these options can be used."
+def check_options(q: float, nulls: tuple[str, ...], loose: float, floor: float, cuts: int, rows: object) -> None:
+    "Raise ValueError unless these options can be used, TypeError for rows that are no function."
+    if rows is not None and not callable(rows):
+        raise TypeError(f"rows must be a function of an SAE, not {type(rows).__name__}: tables belong to two SAEs")
     check_calibration(tuple(k for k in nulls if k != "parts") or NULLS[:1], "cosine", 1, 0.5 if q == 1 else q, "bh")
     if not nulls or not 0 < floor < 1 or not 0 < loose < 1 or cuts < 1:
         raise ValueError(
@@ -320,9 +322,7 @@ def lineages(
     or different sites, UnknownName for a layer that is not there, ValueError for SAEs of different d_model, q outside
     (0, 1] or an unknown null. Warns of a search that needs more memory than the machine has.
     """
-    check_rates(q, nulls, loose, floor, cuts)
-    if rows is not None and not callable(rows):
-        raise TypeError(f"rows must be a function of an SAE, not {type(rows).__name__}: tables belong to two SAEs")
+    check_options(q, nulls, loose, floor, cuts, rows)
     saes, weights = as_layers(suite, layers), weights if rows is None else rows
     real, worlds = tables(saes, weights), {kind: null_worlds(saes, kind, weights, seed, cuts) for kind in nulls}
     total = products(real) + sum(products(w.rows) for ws in worlds.values() for w in ws)
