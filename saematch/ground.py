@@ -281,12 +281,10 @@ def check_finite(
     "Raise ValueError that counts NaN and infinite entries of `values` and says where the first one is."
     low, high = (end.item() for end in values.aminmax()) if values.numel() else (0.0, 0.0)
     if not (isfinite(low) and isfinite(high)):
-        bad = ~torch.isfinite(values)
-        nans, first = int(values.isnan().sum()), bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} has {nans} NaN and {int(bad.sum()) - nans} infinite of {bad.numel():,} values, the first "
-            f"at {first}; {advice}"
-        )
+        nans, infinite = int(values.isnan().sum()), int(values.isinf().sum())
+        first = (~values.isfinite()).nonzero()[0].tolist()
+        said = f"{nans} NaN and {infinite} infinite of {values.numel():,} values, the first at {first}"
+        raise ValueError(f"{name} has {said}; {advice}")
     return max(-low, high)
 
 # %% ../nbs/00_ground.ipynb #kd000002
