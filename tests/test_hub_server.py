@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import saematch
-from saematch import match, planted, random_sae
+from saematch import load_sae, load_suite, match, planted, random_sae
 from saematch.ground import UnknownName, UsageError
-from saematch.hub import fetch_folder
+from saematch.hub import fetch
 from saematch.studies.check import check
 from saematch.studies.cli import main
 from saematch.studies.share import fetch_run, send_run
@@ -124,6 +124,42 @@ def test_a_match_and_lineages_go_and_come_back(hub, tmp_path):
     first = f"{2:040x}"
     assert torch.equal(saematch.Match.from_pretrained(f"hf://user/m@{first}").index, m.index)
     assert torch.equal(saematch.Match.from_pretrained("user/m", revision="main").index, other.index)
+    for name in ("hf://user/m", "hf://user/m@main", "hf://user/m/match.safetensors", f"hf://user/m@{3:040x}"):
+        assert torch.equal(saematch.Match.load(name).index, other.index)
+    assert torch.equal(saematch.Lineages.load("hf://user/t").members, t.members)
+
+
+def test_saes_of_a_repository_are_fetched_one_by_one_from_one_commit(hub, tmp_path, monkeypatch):
+    planted_folder(tmp_path / "suite", layers=(3, 4))
+    files = {f"res/width_1k/{p.name}": p.read_bytes() for p in (tmp_path / "suite").iterdir()}
+    files["res/width_2k/layer_3.safetensors"] = b"not asked for"
+    Hub.repos["user/saes"] = [files]
+    suite = load_suite("hf://user/saes", "res/width_1k/layer_{layer}.safetensors")
+    Hub.repos["user/saes"].append({})
+    there = lambda: sorted(p.name for p in (tmp_path / "cache").rglob("layer_*"))
+    assert suite.layers == [3, 4] and there() == []
+    at = f"hf://user/saes@{1:040x}/res/width_1k/layer_4.safetensors"
+    assert suite[4].info["source"] == at and there() == ["layer_4.safetensors"]
+    known = load_sae(tmp_path / "suite" / "layer_4.safetensors")
+    assert torch.equal(suite[4].W_dec, known.W_dec) and torch.equal(load_sae(at).W_dec, known.W_dec)
+    with pytest.raises(UsageError, match="several SAEs for layer 3; choose with pattern="):
+        load_suite(f"hf://user/saes@{1:040x}")
+    with pytest.raises(UnknownName, match=r"unknown place in hf://user/saes 'layer_4'; closest: "):
+        load_sae(f"hf://user/saes@{1:040x}/layer_4")
+    with pytest.raises(UsageError, match="for a folder of several SAEs use load_suite"):
+        load_sae(f"hf://user/saes@{1:040x}/res/width_1k")
+    assert there() == ["layer_3.safetensors", "layer_4.safetensors"]  # those of the folder, no other
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    again = load_suite(f"hf://user/saes@{1:040x}/res/width_1k")
+    assert again.layers == [3, 4] and torch.equal(again[4].W_dec, known.W_dec)
+
+
+def test_of_each_layer_the_sparsity_that_is_asked_for(hub):
+    cfg = lambda l0: json.dumps(dict(metadata=dict(l0=l0))).encode()
+    files = {f"layer_3/{name}/cfg.json": cfg(l0) for name, l0 in (("a", 20), ("b", 90))}
+    Hub.repos["user/saes"] = [files | {f"layer_3/{name}/sae_weights.safetensors": b"" for name in "ab"}]
+    suite = load_suite("hf://user/saes", "layer_{layer}/*", l0=80)
+    assert suite.sources == {3: (f"hf://user/saes@{1:040x}/layer_3/b",)} and suite.l0 == {3: 90.0}
 
 
 def test_what_cannot_be_sent_or_fetched_is_said(hub):
@@ -135,14 +171,14 @@ def test_what_cannot_be_sent_or_fetched_is_said(hub):
     with pytest.raises(UsageError, match="is no name on the hub"):
         m.push_to_hub("m", token=WRITES)
     with pytest.raises(UnknownName, match="there is no repository hf://user/none, or it is private"):
-        fetch_folder("hf://user/none")
+        fetch("hf://user/none")
     m.push_to_hub("user/m", token=WRITES)
     with pytest.raises(UnknownName, match="hf://user/m has no revision 'v9'"):
-        fetch_folder("hf://user/m@v9")
+        fetch("hf://user/m@v9")
     with pytest.raises(UsageError, match="holds no lineages.safetensors: it is no Lineages"):
         saematch.Lineages.from_pretrained("hf://user/m")
     Hub.repos["user/m"][-1]["model.pkl"] = b"\x80\x04."
-    assert not (fetch_folder("hf://user/m") / "model.pkl").exists(), "nothing that could run code is fetched"
+    assert not (fetch("hf://user/m") / "model.pkl").exists(), "nothing that could run code is fetched"
     whole = Hub.repos["user/m"][-1]["match.safetensors"]
     Hub.repos["user/m"].append({"match.safetensors": whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]})
     with pytest.raises(ValueError, match="is damaged: what it holds does not fit its checksum"):

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..ground import UsageError, check_target, parse_json, read_safetensors, unknown, write_safetensors
+from ..hub import here
 from .joint import link_table, member_table
 from .match import Match
 
@@ -298,8 +299,11 @@ def save(self: Lineages, path: str | Path) -> None:
 
 @patch(cls_method=True)
 def load(cls: Lineages, path: str | Path, fingerprints: list[str] | None = None) -> Lineages:
-    "What `save` wrote. Raises ValueError for a damaged file, or one of other weights than `fingerprints`."
-    tensors, meta = read_safetensors(path)
+    """What `save` wrote, from a file, or hf://user/repo@revision.
+
+    Raises ValueError for a damaged file, or one of other weights than `fingerprints`.
+    """
+    tensors, meta = read_safetensors(path := here(path, "lineages.safetensors"))
     if meta.get("format") != "saematch.lineages/1":
         raise ValueError(f"{path} is a safetensors file, but holds no lineages written by saematch")
     header = parse_json(meta.get("header", ""), Path(path))

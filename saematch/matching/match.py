@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..ground import UsageError, check_device, check_target, read_safetensors, write_safetensors
+from ..hub import here
 from ..lap.assign import assign
 from ..lap.certificate import Assignment, inverted
 from ..lap.metric import gathered_costs
@@ -298,8 +299,8 @@ def save(self: Match, path: str | Path) -> None:
 
 @patch(cls_method=True)
 def load(cls: Match, path: str | Path) -> Match:
-    "Read what `save` wrote. Raises ValueError for any other file."
-    tensors, meta = read_safetensors(path)
+    "Read what `save` wrote, from a file, or hf://user/repo@revision. Raises ValueError for any other file."
+    tensors, meta = read_safetensors(path := here(path, "match.safetensors"))
     if meta.get("format") != "saematch.match/1":
         raise ValueError(f"{path} is a safetensors file, but not a match written by saematch")
     try:

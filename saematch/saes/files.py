@@ -31,11 +31,11 @@ from saematch.ground import (
     read_safetensors,
     refuse_pickle,
     unknown,
-    user_path,
     write_safetensors,
 )
+from ..hub import address_of, here
 from .architecture import check_names, crosscoder, from_tensors, in_saelens_words, made
-from .layers import by_layer, files_below, layer_number, layer_of
+from .layers import by_layer, files_below, layer_number, layer_of, saes_among
 from .sae import SAE
 
 # %% ../../nbs/saes/04_files.ipynb #5f53ba15
@@ -75,11 +75,11 @@ def embedded_suites() -> dict[str, Path]:  # name -> folder
 
 
 def source_name(path: str | Path) -> str:
-    "A path as text; for an embedded SAE SUITE/layer_N."
+    "A path as text; for an embedded SAE SUITE/layer_N, for one of the hub its address."
     for root in {p.parent for p in embedded_suites().values()}:
         if Path(path).is_relative_to(root):
             return Path(path).relative_to(root).as_posix()
-    return str(path)
+    return str(address_of(Path(path)) or path)
 
 # %% ../../nbs/saes/04_files.ipynb #658c3158
 def load_saelens_folder(path: str | Path, **kw) -> SAE:
@@ -119,7 +119,7 @@ def load_dictionary(path: str | Path, **kw) -> SAE:
         raise ValueError(f"{path}: {e}") from None
     layer, model = layer_number(str(trainer.get("layer"))), trainer.get("lm_name")
     layer = layer_of(path.as_posix()) if layer is None else layer
-    return from_tensors(given, str(path), cfg, layer=layer, model_name=model and printable(str(model)), **kw)
+    return from_tensors(given, source_name(path), cfg, layer=layer, model_name=model and printable(str(model)), **kw)
 
 # %% ../../nbs/saes/04_files.ipynb #f69a7e9b
 def check_saelens(name: str, obj: object) -> None:
@@ -247,7 +247,7 @@ def load_saematch(path: str | Path, **kw) -> SAE:
             f"{path} is a safetensors file, but not an SAE written by saematch; for SAELens' layout give the folder "
             "that holds cfg.json and sae_weights.safetensors"
         )
-    info = {**parse_json(meta.get("info", "{}"), path), "source": str(path)}
+    info = {**parse_json(meta.get("info", "{}"), path), "source": source_name(path)}
     text = lambda k, v: isinstance(v, str) or k in ("architecture", "hook_name", "model_name")
     info = {k: printable(str(v)) if text(k, v) else v for k, v in info.items() if v is not None}
     settings = own_settings(meta, path)
@@ -266,11 +266,8 @@ def saes_below(
     pick: Callable = by_layer,  # or `closest_to` a sparsity
 ) -> dict[int, Path]:  # layer -> what `load_sae` reads
     "The SAEs in a folder, in any local layout, by layer. Raises UsageError like `pick`."
-    found = [
-        p for p in files_below(folder) if p.name in ("cfg.json", "params.npz", "ae.pt") or p.suffix == ".safetensors"
-    ]
-    saes = {p.parent if p.name in ("cfg.json", "ae.pt") else p for p in found if p.name != "sae_weights.safetensors"}
-    return {layer: folder / name for layer, name in pick([p.as_posix() for p in saes], pattern, what).items()}
+    found = pick(saes_among(files_below(folder)), pattern, what)
+    return {layer: folder / name for layer, name in found.items()}
 
 # %% ../../nbs/saes/04_files.ipynb #1534bbab
 def load_local(path: Path, **kw) -> SAE:
@@ -316,7 +313,7 @@ def a_folder_first(source: str | Path) -> bool:
 
 # %% ../../nbs/saes/04_files.ipynb #6d37b5ee
 def load_sae(
-    source: str | Path,  # folder, params.npz, .safetensors, "suite/layer_14", "release/sae_id", or a release
+    source: str | Path,  # path, "suite/layer_14", "release/sae_id", release, or hf://user/repo@revision/path
     sae_id: str | None = None,  # the SAE's id, if `source` is a SAELens release
     *,
     dtype: torch.dtype = torch.float32,
@@ -328,7 +325,7 @@ def load_sae(
     unsupported; the message says which tensor and what to do).
     """
     check_device(device, torch.float32)
-    kw, path = dict(dtype=dtype, device=device), user_path(source)
+    kw, path = dict(dtype=dtype, device=device), here(source, below=False)
     if sae_id is not None:
         return load_release(str(source), sae_id, **kw)
     name, _, rest = str(source).partition("/")

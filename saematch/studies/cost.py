@@ -26,6 +26,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..ground import UsageError, machine_memory, parse_json, read_json, unknown, write_json
+from ..hub import here
 from ..matching.names import NAMES
 from ..model.lm import cache_folder
 from ..saes.suite import Suite, load_suite
@@ -287,7 +288,7 @@ def shape_of(suite: Suite, layer: int) -> Shape:
     source = suite.sources[layer]
     if len(source) == 2:
         return released_shape(*source)
-    if (found := header_shape(Path(source[0]))) is not None:
+    if (found := header_shape(here(source[0], below=False))) is not None:
         return found
     sae = suite[layer]
     return Shape(sae.d_sae, sae.d_model, 4 * sum(p.numel() for p in sae.parameters().values()))

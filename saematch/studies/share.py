@@ -15,7 +15,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..ground import UsageError, atomic, read_json, user_path
-from ..hub import HUB, SAFE, fetch_folder, hub_name, send_folder
+from ..hub import HUB, SAFE, fetch, hub_name, send_folder
 from ..matching.lineage import Lineages
 from ..matching.match import Match
 from .check import check
@@ -77,8 +77,8 @@ def send_result(
     branch: str | None = None,
     license: str | None = None,  # of the results, as the hub names it
 ) -> str:  # address of the commit
-    "Send a result with its page. Raises UsageError without a token, and like `fetch_folder`."
-    repo, _ = hub_name(repo_id)
+    "Send a result with its page. Raises UsageError without a token, and like `fetch`."
+    repo = hub_name(repo_id).repo
     with tempfile.TemporaryDirectory() as folder:
         save_result(result, folder, repo, license)
         return send_folder(folder, repo, commit_message=commit_message, private=private, token=token, branch=branch)
@@ -88,7 +88,9 @@ def read_result(kind: type, name: str | Path, **how) -> Match | Lineages:
     "A result from a folder or a repository. Raises UsageError if it holds something else, ValueError for damage."
     folder = user_path(name)
     if not folder.is_dir():
-        folder = fetch_folder(str(name), **how)
+        folder = fetch(str(name), **how)
+    if folder.is_file():
+        return kind.load(folder)
     if not (folder / FILES[kind]).is_file():
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
         raise UsageError(f"{name} holds no {FILES[kind]}: it is no {kind.__name__} (it holds {there})")
@@ -109,7 +111,7 @@ def push_to_hub(self: Match | Lineages, repo_id: str, **how) -> str:
 
 @patch(cls_method=True)
 def from_pretrained(cls: Match, pretrained_model_name_or_path: str | Path, **how) -> Match:
-    "A match from a folder or the hub: see `fetch_folder` for revision, token, cache_dir, local_files_only."
+    "A match from a folder or the hub: see `fetch` for revision, token, cache_dir, local_files_only."
     return read_result(Match, pretrained_model_name_or_path, **how)
 
 # %% ../../nbs/studies/34_share.ipynb #sh340010
@@ -144,7 +146,7 @@ def send_run(folder: str | Path, repo_id: str, *, license: str | None = None, su
 
     Raises ValueError if `check` finds it damaged, and like `send_folder`, which says what else can be given.
     """
-    folder, (repo, _) = user_path(folder), hub_name(repo_id)
+    folder, repo = user_path(folder), hub_name(repo_id).repo
     if not (found := check(folder, suite)).ok:
         raise ValueError(f"{folder} is not what was written, so it is not sent: {found.lines()[0]}")
     with tempfile.TemporaryDirectory() as place:
@@ -155,8 +157,8 @@ def send_run(folder: str | Path, repo_id: str, *, license: str | None = None, su
 
 
 def fetch_run(name: str, **how) -> Path:
-    "The folder of a run on the hub. Raises UsageError if there is none, and like `fetch_folder`."
-    folder = fetch_folder(name, files=OF_RUNS, **how)
+    "The folder of a run on the hub. Raises UsageError if there is none, and like `fetch`."
+    folder = fetch(name, files=OF_RUNS, **how)
     if not (folder / "run.json").is_file():
         raise UsageError(f"{name} holds no run: it has no run.json")
     return folder
