@@ -299,10 +299,7 @@ def save(self: Lineages, path: str | Path) -> None:
 
 @patch(cls_method=True)
 def load(cls: Lineages, path: str | Path, fingerprints: list[str] | None = None) -> Lineages:
-    """What `save` wrote, from a file, or hf://user/repo@revision.
-
-    Raises ValueError for a damaged file, or one of other weights than `fingerprints`.
-    """
+    "What `save` wrote, here or on the hub. Raises ValueError for damage, or for other weights than `fingerprints`."
     tensors, meta = read_safetensors(path := here(path, "lineages.safetensors"))
     if meta.get("format") != "saematch.lineages/1":
         raise ValueError(f"{path} is a safetensors file, but holds no lineages written by saematch")
