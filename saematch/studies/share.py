@@ -83,7 +83,7 @@ def send_result(
         save_result(result, folder, repo, license)
         return send_folder(folder, repo, commit_message=commit_message, private=private, token=token, branch=branch)
 
-
+# %% ../../nbs/studies/34_share.ipynb #sh340018
 def read_result(kind: type, name: str | Path, **how) -> Match | Lineages:
     "A result from a folder or a repository. Raises UsageError if it holds something else, ValueError for damage."
     folder = user_path(name)
