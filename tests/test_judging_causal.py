@@ -11,6 +11,7 @@ from saematch.judging.causal import (
     drawn_active,
     placed,
     responses,
+    effects,
     standing,
 )
 
@@ -124,6 +125,21 @@ def test_what_cannot_be_asked():
         responses(lm, replace(a, info={}), b, dict(match=match(a, b)), tokens)
     with expect_fail(ValueError, "is it of another model?"):
         responses(lm, replace(random_sae(5, 24), info=dict(layer=1)), b, {}, tokens)
+
+
+def test_effects_are_the_sums_that_partners_are_placed_by():
+    lm, saes, tokens = tiny()
+    a, b, limits = saes[1], saes[3], {1: float("inf"), 3: float("inf")}
+    one = effects(lm, a, b, tokens[[2]], limits)
+    table = responses(lm, a, b, dict(own=torch.arange(24)), tokens[[2]], limits).query("name == 'own'")
+    assert one.latents.tolist() == table.latent.tolist()
+    assert ranks(one.changed, one.latents).tolist() == table["rank"].tolist()
+    both = torch.zeros(24, 24, dtype=torch.float64)
+    for e in (one, effects(lm, a, b, tokens[[4]], limits)):
+        both[e.latents] += e.changed
+    every = effects(lm, a, b, tokens[[2, 4]], limits)
+    assert_close(every.changed, both[every.latents])
+    one.changed.shape
 
 
 def test_standing_is_a_mean_with_two_intervals():

@@ -5,11 +5,13 @@ import torch
 
 from saematch.studies.measure import (
     read_states,
+    read_effects,
     worlds_of,
 )
 
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -18,7 +20,7 @@ import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
-from saematch.model.toys import Letters
+from saematch.model.toys import Letters, toy_lm
 from saematch.saes.toys import random_sae
 
 
@@ -37,10 +39,21 @@ def test_states_are_read_once():
     lm, texts = Reads(), ["some letters", "and a few more of them", "the end of it", "no, not yet"]
     with TemporaryDirectory() as folder:
         found = read_states(lm, texts, [0, 1], path := Path(folder) / "states.safetensors")
-        assert set(found) == {"layer_0", "layer_1", "document"} and len(found["layer_0"]) == len(found["document"])
+        assert set(found) == {"layer_0", "layer_1", "document", "token"} and len(found["layer_0"]) == len(found["document"])
         again = read_states(None, texts, [0, 1], path)
         assert all(torch.equal(again[k], found[k]) for k in found)
     {k: list(v.shape) for k, v in found.items()}
+
+
+def test_ablations_are_made_once():
+    lm = toy_lm()
+    suite = {l: replace(random_sae(16, 24, seed=l), info=dict(layer=l)) for l in (1, 2)}
+    texts = [" ".join(f"w{(7 * d + 3 * k * k) % 60}" for k in range(9 + d)) for d in range(4)]
+    with TemporaryDirectory() as folder:
+        found = read_effects(lm, suite, texts, Path(folder), documents=2)(1, 2)
+        again = read_effects(None, suite, texts, Path(folder), documents=2)(1, 2)
+    assert all(torch.equal(x, y) for x, y in zip(found, again)) and found.changed.shape == (len(found.latents), 24)
+    found.changed.shape
 
 
 def test_worlds_of_a_suite():

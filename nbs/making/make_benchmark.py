@@ -17,7 +17,7 @@ from saematch.model.lm import load_lm
 from saematch.model.text import TEXTS, load_text
 from saematch.saes.suite import load_suite
 from saematch.studies.benchmark import benchmark
-from saematch.studies.measure import read_states, worlds_of
+from saematch.studies.measure import read_effects, read_states, worlds_of
 from saematch.studies.tables import write_table
 
 DATA, DOCUMENTS = Path(__file__).parents[1] / "data", 20
@@ -31,10 +31,11 @@ def main(out: Path) -> None:
     texts = [t for source in TEXTS for t in load_text(source, DOCUMENTS)]
     layers = sorted({*suite.layers, *(set(same) & set(other))})
     states = read_states(lm, texts, layers, out / "states.safetensors", progress=True)
+    effects = read_effects(lm, suite, texts, out)
     worlds = chain(
         worlds_of(suite, ("planted",)),
         seed_worlds(same, other, {l: states[f"layer_{l}"] for l in same if l in other}, states["document"]),
-        worlds_of(suite, ("layers",), states=states, unembedding=lm.W_U.detach(), each=1),
+        worlds_of(suite, ("layers",), states=states, unembedding=lm.W_U.detach(), effects=effects),
     )
     found = benchmark(worlds, out=out, progress=True)
     numbers = found.table.select_dtypes("number").columns

@@ -32,9 +32,9 @@ def fidelity(
     on, there = g != 0, f_b != 0
     error = (write(b, Active.of(g), like=x_b) - x_b).double().var(0).sum()
     return dict(
-        F1=float(2 * (on & there).sum() / (on.sum() + there.sum())),
+        F1=2 * int((on & there).count_nonzero()) / max(1, int(on.count_nonzero() + there.count_nonzero())),
         EV=float(1 - error / x_b.double().var(0).sum()),
-        active=float(on.double().sum(1).mean()),
+        active=int(on.count_nonzero()) / len(on),
     )
 
 

@@ -28,10 +28,13 @@ def tallied(
     document: Int64[Tensor, " tokens"],
 ) -> tuple[Score, Score]:  # Matching Score, Jaccard
     "How often partners are active together, by document."
-    at = index >= 0
-    here, there = f[:, at] != 0, g[:, index[at]] != 0
-    count = lambda active: torch.zeros(int(document.max()) + 1).double().index_add_(0, document, active.sum(1).double())
-    both, a, b = (count(active).numpy() for active in (here & there, here, there))
+    count = lambda token, w=None: document[token].bincount(w, minlength=int(document.max()) + 1).double().numpy()
+    token, i = f.nonzero(as_tuple=True)  # few activations are not 0
+    token, j = (k[index[i] >= 0] for k in (token, index[i]))
+    a, both = count(token), count(token[g[token, j] != 0])
+    partners = index[index >= 0].bincount(minlength=g.shape[1]).double()
+    token, j = g.nonzero(as_tuple=True)
+    b = count(token, partners[j])
     return Score(both, a), Score(both, a + b - both)
 
 

@@ -26,6 +26,7 @@ from ..ground import UsageError, checksum, progress_bar, read_json, tensor_parts
 from ..judging.calibrate import benjamini_hochberg, p_values
 from ..judging.carried import fidelity
 from ..judging.compare import tallied
+from ..judging.partners import causal_scores, meaning_scores
 from ..judging.worlds import UNKNOWN, World, strangers
 from ..matching.match import Match
 from ..matching.names import shown, style
@@ -77,6 +78,10 @@ def scored(world: World, found: Claims) -> dict[str, float]:
         score, overlap = tallied(f, g, found.index, torch.zeros(len(f), dtype=torch.int64))
         out |= {"Matching Score": float(score), "Jaccard": float(overlap)}
         out |= fidelity(world.b, carried(world, found, f), g, world.held_out.y)
+    if world.text is not None:
+        out |= meaning_scores(*world.judged, found.index, world.text)
+    if world.effects is not None:
+        out |= causal_scores(world.effects, found.index)
     return out
 
 
@@ -107,6 +112,8 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:  # result, CP
 def made_of(world: World) -> str:
     "A checksum of the SAEs and states of a world."
     states = {f"{k}/{z}": getattr(s, z) for k in ("fit", "held_out") if (s := getattr(world, k)) for z in ("x", "y")}
+    for k in (k for k in ("text", "effects") if getattr(world, k) is not None):
+        states |= {f"{k}/{z}": t for z, t in getattr(world, k)._asdict().items()}
     names = dict(name=world.name, a=fingerprint(world.a), b=fingerprint(world.b))
     return checksum(tensor_parts(states, names))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..ground import UsageError, unknown
-from ..judging.routes import carry_factor, ridge
+from ..judging.routes import Active, carry_factor, ridge
 from ..judging.transport import distributions, nearest_distribution, partial_transport, shared_space
 from ..judging.worlds import World, jaccard
 from ..matching.baselines import cost_rows, dense
@@ -275,8 +275,9 @@ def carried(
     "Activations of B that a matcher makes of A's."
     if found.apply is not None:
         return found.apply(f)
-    gauge, at = gauge_of(True, world.a, world.b), found.index >= 0
-    j = found.index[at]
+    gauge = gauge_of(True, world.a, world.b)
     units = [usable_units(s, gauge) for s in (world.a, world.b)]
-    factor = units[1][j] / units[0][at] if found.factor is None else found.factor[at]
-    return f.new_zeros(len(f), world.b.d_sae).index_add(1, j, f[:, at] * factor.to(f))
+    factor = units[1][found.index.clamp(min=0)] / units[0] if found.factor is None else found.factor
+    there = Active.of(f).moved(found.index, world.b.d_sae, factor.to(f))
+    g = f.new_zeros(len(f), world.b.d_sae)
+    return g.index_put_((there.token, there.latent), there.value, accumulate=True)
