@@ -3,12 +3,16 @@
     python benchmarks/lineages.py [--layers 4,8,16,26] [--width 2048] [--widths 2048,4096,8192,16384] [--d-model 576]
     python benchmarks/lineages.py --full              # one pair of layers and one sweep at full size
     python benchmarks/lineages.py --sweep 26x2048     # the search alone, on a planted list
+    python benchmarks/lineages.py --whole FOLDER [--size 26x16384x2304]  # a planted suite on disk, all of `lineages`
     python benchmarks/lineages.py --device cuda       # products on a GPU
 
 Planted suites of random directions, in which a tenth of the latents dies at each step; each in a process of its own.
 Prints a Markdown table of CPU seconds (on a GPU: seconds) and peak memory: the listing of similarities (the products of
 all pairs of layers), the search with its bound, and `lineages` with all nulls. Then the fitted growth, and the whole
 model by the measured speed of its parts. What is extrapolated is called so.
+
+`--whole` writes the suite to FOLDER in bfloat16 and keeps there what is finished: again, it goes on and says so.
+Memory is `RssAnon`, as in large.py: mapped weights belong to the page cache.
 """
 
 import argparse
@@ -21,14 +25,18 @@ import sys
 import time
 from datetime import date
 from itertools import combinations
+from pathlib import Path
 
 import torch
+from large import Watch
+from torch.nn.functional import normalize
 
-from saematch import lineages
+from saematch import lineages, load_suite, save_sae
 from saematch.judging.depth import MOST, directions
 from saematch.lap.above import pairs_above
 from saematch.lap.similarities import Similarities, memory_needed
 from saematch.matching.joint import Joint, joined, upper_bound
+from saematch.saes.sae import SAE
 from saematch.saes.toys import planted_suite, random_sae
 
 LARGE = (26, 16_384, 2_304)
@@ -129,6 +137,56 @@ def one_sweep(layers, width) -> dict:
     return dict(pairs=len(sims.p), **times, first_objective=objective, objective=s.objective, peak=peak())
 
 
+def write_suite(folder: Path, layers: int, width: int, d_model: int, noise: float = 0.7, death: float = 0.1) -> list:
+    "A planted suite in bfloat16, of random directions that turn from layer to layer; the feature of each latent."
+    g = torch.Generator().manual_seed(0)
+    draw = lambda n: normalize(torch.randn(n, d_model, generator=g), dim=1)
+    rows, feature, many, truth = draw(width), torch.arange(width), width, []
+    for layer in range(layers):
+        order = torch.randperm(width, generator=g)
+        truth.append(feature[order])
+        path = folder / f"layer_{layer:02}.safetensors"
+        encoder = normalize(rows + 0.5 * draw(width), dim=1)
+        threshold = (0.3 * torch.randn(width, generator=g)).exp()
+        if not path.exists():
+            parts = dict(W_enc=encoder[order].T.contiguous(), W_dec=rows[order], threshold=threshold)
+            parts |= dict(b_enc=torch.zeros(width), b_dec=torch.zeros(d_model))
+            save_sae(SAE(**{k: p.bfloat16() for k, p in parts.items()}, info=dict(layer=layer)), path)
+        rows = normalize(rows + noise * draw(width), dim=1)
+        born = torch.rand(width, generator=g) < death
+        new = int(born.sum())
+        rows[born], feature, many = draw(new), feature.index_put((born,), many + torch.arange(new)), many + new
+    return truth
+
+
+def found_of(t, truth) -> tuple[float, float]:
+    "(share of the links that join two latents of one feature, share of all true neighbours that are joined)"
+    k, x = (t.members >= 0).nonzero(as_tuple=True)
+    feature = torch.stack(truth)[x, t.members[k, x]]
+    same, joined = (feature[1:] == feature[:-1]), (k[1:] == k[:-1])
+    alike = len(feature) - len(feature.unique())  # a feature of n layers has n - 1 true links
+    return float((same & joined).sum() / joined.sum()), float((same & joined).sum() / alike)
+
+
+def whole(folder: Path, layers: int, width: int, d_model: int) -> None:
+    "The whole model, measured."
+    truth = write_suite(folder / "suite", layers, width, d_model)
+    suite, work = load_suite(folder / "suite", dtype=torch.bfloat16), folder / "work"
+    again = f", going on from {len(list(work.iterdir()))} files" if work.exists() else ""
+    watch, cpu, wall = Watch(), time.process_time(), time.perf_counter()
+    print(f"{layers} x {width:,} x {d_model:,}{again}", flush=True)
+    t = lineages(suite, work=work, progress=True)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    right, found = found_of(t, truth)
+    print(
+        f"{cpu:,.0f} CPU s, {wall:,.0f} s, {watch.most - watch.before:.2f} GiB; {right:.2%} of the links are right, ",
+        end="",
+    )
+    print(f"{found:.2%} of the true ones found; {t.objective / t.bound:.2%} of the bound")
+    print(t.summary().to_string())
+    t.save(folder / "lineages.safetensors")
+
+
 def in_process(*args) -> dict:
     "What this script measures in a process of its own."
     out = subprocess.run([sys.executable, __file__, *map(str, args)], capture_output=True, text=True)
@@ -193,6 +251,8 @@ def main():
     parser.add_argument("--d-model", type=int, default=576)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--whole", type=Path, metavar="FOLDER")
+    parser.add_argument("--size", default="x".join(map(str, LARGE)), help="of --whole")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--sweep", metavar="LxN", help="one sweep of the search on a planted list, without products")
     a = parser.parse_args()
@@ -202,6 +262,8 @@ def main():
         return print(json.dumps(one_sweep(*map(int, a.sweep.split("x")))))
     device = torch.cuda.get_device_name() if a.device == "cuda" else "cpu"
     print(f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), {device}, d_model {a.d_model}\n")
+    if a.whole:
+        return whole(a.whole, *map(int, a.size.split("x")))
     if a.full:
         return full(a.device)
     numbers = lambda text: [int(k) for k in text.split(",")]
