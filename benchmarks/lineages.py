@@ -22,6 +22,7 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 from datetime import date
 from itertools import combinations
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import torch
 from large import Watch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from saematch import lineages, load_suite, save_sae
@@ -139,6 +141,8 @@ def one_sweep(layers, width) -> dict:
 
 def write_suite(folder: Path, layers: int, width: int, d_model: int, noise: float = 0.7, death: float = 0.1) -> list:
     "A planted suite in bfloat16, of random directions that turn from layer to layer; the feature of each latent."
+    if (known := folder.with_name("truth.safetensors")).exists():
+        return list(load_file(known)["truth"])
     g = torch.Generator().manual_seed(0)
     draw = lambda n: normalize(torch.randn(n, d_model, generator=g), dim=1)
     rows, feature, many, truth = draw(width), torch.arange(width), width, []
@@ -156,6 +160,7 @@ def write_suite(folder: Path, layers: int, width: int, d_model: int, noise: floa
         born = torch.rand(width, generator=g) < death
         new = int(born.sum())
         rows[born], feature, many = draw(new), feature.index_put((born,), many + torch.arange(new)), many + new
+    save_file(dict(truth=torch.stack(truth)), known)
     return truth
 
 
@@ -168,21 +173,42 @@ def found_of(t, truth) -> tuple[float, float]:
     return float((same & joined).sum() / joined.sum()), float((same & joined).sum() / alike)
 
 
+class Spent(threading.Thread):
+    "CPU seconds of this call and of those before it that were killed: a file for each, written every few seconds."
+
+    def __init__(self, folder: Path):
+        super().__init__(daemon=True)
+        self.folder, self.first = folder, time.process_time()
+        self.file = folder / f"cpu-{time.time_ns()}.txt"
+        self.start()
+
+    def note(self):
+        self.file.write_text(f"{time.process_time() - self.first}")
+
+    def run(self):
+        while True:
+            self.note()
+            time.sleep(5)
+
+    def all(self) -> float:
+        self.note()
+        return sum(float(f.read_text() or 0) for f in self.folder.glob("cpu-*.txt"))
+
+
 def whole(folder: Path, layers: int, width: int, d_model: int) -> None:
     "The whole model, measured."
     truth = write_suite(folder / "suite", layers, width, d_model)
     suite, work = load_suite(folder / "suite", dtype=torch.bfloat16), folder / "work"
     again = f", going on from {len(list(work.iterdir()))} files" if work.exists() else ""
-    watch, cpu, wall = Watch(), time.process_time(), time.perf_counter()
+    watch, wall = Watch(), time.perf_counter()
+    spent = Spent(folder)
     print(f"{layers} x {width:,} x {d_model:,}{again}", flush=True)
     t = lineages(suite, work=work, progress=True)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    cpu, wall = spent.all(), time.perf_counter() - wall
     right, found = found_of(t, truth)
-    print(
-        f"{cpu:,.0f} CPU s, {wall:,.0f} s, {watch.most - watch.before:.2f} GiB; {right:.2%} of the links are right, ",
-        end="",
-    )
-    print(f"{found:.2%} of the true ones found; {t.objective / t.bound:.2%} of the bound")
+    print(f"{cpu:,.0f} CPU s in all calls, {wall:,.0f} s in this one, {watch.most - watch.before:.2f} GiB; ", end="")
+    print(f"{right:.2%} of the links are right, {found:.2%} of the true ones found; ", end="")
+    print(f"{t.objective / t.bound:.2%} of the bound")
     print(t.summary().to_string())
     t.save(folder / "lineages.safetensors")
 
