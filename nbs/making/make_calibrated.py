@@ -1,4 +1,4 @@
-"""Make `nbs/data/calibrated.parquet` and `planted.parquet`: matches beside nulls, and errors where truth is known.
+"""Make `nbs/data/calibrated.parquet`, `planted.parquet` and `planted_from.parquet`: matches beside nulls and truth.
 
     python make_calibrated.py OUT
 
@@ -6,18 +6,21 @@
 nulls ("rotation", "signs", "halves"), as `calibrate` finds them, in columns layers, kind, latent_a, latent_b and
 `SCORES`. `planted.parquet`: precision and recall of seven methods on planted pairs of growing difficulty, with and
 without the filter of `calibrate`, in columns axis, value, new (the base setting lies on all axes and is new once),
-method, filter, claims, precision, recall, fdp. About a minute on one core. What is in OUT already is not made again.
+method, filter, claims, precision, recall, fdp. `planted_from.parquet`: the same of the exact match where new latents
+are others of the same layer, by score and null, in columns noise, replaced, seed, score, null, claims, precision,
+recall, fdp. About two minutes on one core. What is in OUT already is not made again.
 """
 
 import sys
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from saematch import load_suite, planted, random_sae
 from saematch.ground import progress_bar
 from saematch.judging.calibrate import calibrate
-from saematch.judging.nulls import precision_recall
+from saematch.judging.nulls import planted_from, precision_recall
 from saematch.judging.scores import SCORES
 from saematch.studies.tables import write_table
 
@@ -74,9 +77,25 @@ def planted_pairs():
     return pd.DataFrame(rows)
 
 
+def planted_from_a_layer(seeds=5):
+    "Claims of the exact match on pairs planted from latents of layer 15, by score and by null."
+    layer, rows = load_suite("smollm2-135m-resid")[15].select(torch.arange(600)), []
+    settings = [(n, r, s) for n in (1.0, 2.0, 3.0) for r in (0.25, 0.5, 0.75) for s in range(seeds)]
+    for noise, replaced, seed in progress_bar(settings, True, desc="planted from a layer"):
+        a, b, truth = planted_from(layer, noise=noise, replaced=replaced, seed=seed)
+        c = calibrate(a, b, q=Q)
+        for score in ("cosine", "margin", "slack"):
+            for null in (*c.nulls, None):
+                said = precision_recall(c.by(score).match(null).index, truth)
+                setting = dict(noise=noise, replaced=replaced, seed=seed, score=score, null=null or "all three")
+                rows.append(setting | said)
+    return pd.DataFrame(rows)
+
+
 def main(out):
     out.mkdir(parents=True, exist_ok=True)
-    for name, make in {"calibrated.parquet": layers_beside_nulls, "planted.parquet": planted_pairs}.items():
+    tables = {"calibrated": layers_beside_nulls, "planted": planted_pairs, "planted_from": planted_from_a_layer}
+    for name, make in ((f"{k}.parquet", make) for k, make in tables.items()):
         if not (out / name).exists():
             write_table(out / name, make())
 
