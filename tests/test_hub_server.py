@@ -13,9 +13,11 @@ import saematch
 from saematch import load_sae, load_suite, match, planted, random_sae
 from saematch.ground import UnknownName, UsageError
 from saematch.hub import fetch
+from saematch.model.cards import Cards, cards, cards_folder
+from saematch.model.show import described, listed
 from saematch.studies.check import check
 from saematch.studies.cli import main
-from saematch.studies.share import fetch_run, send_run
+from saematch.studies.share import fetch_run, send_cards, send_run
 from saematch.studies.toys import few_lineages, planted_folder, running
 
 pytest.importorskip("huggingface_hub")
@@ -113,7 +115,7 @@ def a_match():
 def test_a_match_and_lineages_go_and_come_back(hub, tmp_path):
     m, t = a_match(), few_lineages()
     url = m.push_to_hub("user/m", token=WRITES, license="mit", private=True, commit_message="a match")
-    assert url.startswith(hub) and set(Hub.repos["user/m"][-1]) == {"match.safetensors", "README.md"}
+    assert url.startswith(hub) and set(Hub.repos["user/m"][-1]) == {"match.safetensors", "README.md", "figure.png"}
     assert b"license: mit" in Hub.repos["user/m"][-1]["README.md"]
     back = saematch.Match.from_pretrained("hf://user/m")
     assert torch.equal(back.index, m.index) and back.proof.status == m.proof.status
@@ -160,6 +162,31 @@ def test_of_each_layer_the_sparsity_that_is_asked_for(hub):
     Hub.repos["user/saes"] = [files | {f"layer_3/{name}/sae_weights.safetensors": b"" for name in "ab"}]
     suite = load_suite("hf://user/saes", "layer_{layer}/*", l0=80)
     assert suite.sources == {3: (f"hf://user/saes@{1:040x}/layer_3/b",)} and suite.l0 == {3: 90.0}
+
+
+def test_cards_go_and_come_back_and_stand_for_a_suite(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAEMATCH_CACHE", str(tmp_path / "own"))
+    suite = load_suite("smollm2-135m-resid")
+    send_cards(suite, "user/cards", [14, 15], token=WRITES, license="apache-2.0")
+    written = Hub.repos["user/cards"][-1]
+    names = {"layer_14.parquet", "layer_15.parquet", "texts.parquet", "words.parquet", "README.md", "figure.png"}
+    assert written.keys() == names and written["figure.png"].startswith(b"\x89PNG")
+    assert (
+        b"license: apache-2.0" in written["README.md"] and b"![what it looks like](figure.png)" in written["README.md"]
+    )
+    known = cards(suite, 14)[1091].text()
+    assert Cards.from_pretrained("hf://user/cards", layer=14, sae=suite[14])[1091].text() == known
+    assert not list((tmp_path / "cache").rglob("layer_15.parquet")), "one layer is asked for, one is fetched"
+    assert cards("hf://user/cards", 14)[1091].text() == known == cards(suite, 14, "hf://user/cards@main")[1091].text()
+    assert described("hf://user/cards/14/1091") == known and listed("hf://user/cards", "is are", 1)
+    with pytest.raises(UsageError, match="holds no cards of layer 16"):
+        Cards.from_pretrained("user/cards", layer=16)
+    cards(suite, 15).push_to_hub("user/one", token=WRITES, commit_message="one layer")
+    assert Hub.repos["user/one"][-1].keys() == names - {"layer_14.parquet"}
+    assert cards_folder("hf://user/saes@v1") == tmp_path / "own" / "cards" / "user--saes@v1"
+    assert cards_folder(tmp_path / "suites" / "smollm2-135m-resid").parent.name == "cards", (
+        "a path is no name of a suite"
+    )
 
 
 def test_what_cannot_be_sent_or_fetched_is_said(hub):

@@ -113,7 +113,7 @@ def match(
     found, proof = assigned(X, Y, method, how, dict(reject=reject, time_limit=time_limit, progress=progress), seed)
     index, cost, sign = in_full(X, Y, found, here, there, a.d_sae, how)
     info = dict(weights=weights, fold=fold, metric=metric, balance=balance, gauge=gauge, method=method, seed=seed)
-    info |= dict(excluded=[a.d_sae - len(here), b.d_sae - len(there)]) if dead == "exclude" else {}
+    info |= dict(excluded=[a.d_sae - len(here), b.d_sae - len(there)], norm=norm) if dead == "exclude" else {}
     return Match(index, b.d_sae, cost, dict(info, a=origin(a), b=origin(b)), proof, sign)
 
 # %% ../../nbs/matching/04_match.ipynb #1781c0c8b

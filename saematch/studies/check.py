@@ -148,9 +148,11 @@ def all_whole(folder: Path, bar: Callable[[], object]) -> Iterator[Found]:
         yield row(LOCK, "whole", f"the folder is being written by {holder(folder / LOCK)[0]}", state="unknown")
 
 # %% ../../nbs/studies/33_check.ipynb #ck330012
-def check_match(m: Match, a: SAE, b: SAE) -> None:
-    "Raise ValueError unless costs and certificate of a match of a run are those of the weights."
-    made = m.info["key"]
+def check_match(m: Match, a: SAE, b: SAE, proof: bool = True) -> None:
+    "Raise ValueError unless costs of a match, and its certificate if `proof`, are those of the weights."
+    made = dict(dead="exclude" if "excluded" in m.info else "keep", norm=None) | m.info.get("key", dict(m.info))
+    if (len(m), m.d_b) != (a.d_sae, b.d_sae):
+        raise ValueError(f"A has {a.d_sae:,} latents and B {b.d_sae:,}, the match is of {len(m):,} and {m.d_b:,}")
     here, there = candidates(a, b, "exclude" if made["dead"] == "exclude" else "keep", made["norm"])
     how = {k: made[k] for k in ("fold", "weights", "metric", "balance")}
     _, X, Y = compared((a, b), (here, there), **how, rows=None, device=None)
@@ -163,7 +165,7 @@ def check_match(m: Match, a: SAE, b: SAE) -> None:
     off = (cost - m.cost).abs().nan_to_num(0)
     if not torch.equal(cost.isnan(), m.cost.isnan()) or (off > 1e-9 * cost.nan_to_num(0).max()).any():
         raise ValueError(f"the cost of latent {int(off.argmax())} is {cost[off.argmax()]:.6g}, not what it says")
-    if m.proof is not None:
+    if proof and m.proof is not None:
         if not torch.equal(m.proof.index, found):
             raise ValueError("its certificate is of another match")
         verify(X, Y, m.proof)

@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 
 from ..ground import UsageError, user_path
+from ..hub import here
 from ..judging.depth import lineages
 from ..judging.spread import Executor, spread_lineages
 from ..matching.lineage import FORKS, Lineages
@@ -144,11 +145,11 @@ def lineages_of(
 # %% ../../nbs/studies/16_lives.ipynb #lv160013
 def cards_of(
     t: Lineages,
-    folder: str | Path | None = None,  # of cards; default: where those of the suite lie
+    folder: str | Path | None = None,  # of cards, here or on the hub; default: where those of the suite lie
 ) -> dict[int, Cards]:  # by layer
     "The cards of the layers of some lineages. Raises UsageError if they are missing, or of other weights."
     name = t.info.get("name", "SAEs")
-    folder = Path(folder or cards_folder(name))
+    folder = here(folder) if folder else cards_folder(name)
     there, how = layers_in(folder), f"make them with: saematch cards {name}"
     if missing := [l for l in t.layers if l not in there]:
         which = f", layers {', '.join(map(str, missing))}" if there else ""
