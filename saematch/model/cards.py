@@ -341,10 +341,8 @@ def find(self: Cards, words: str, count: int = 10) -> pd.DataFrame:  # layer, la
         raise UsageError('nothing to find; give words, as in: saematch find SUITE "is are was"')
     table = self.file.read(columns=["label", "active", "tokens"])
     tokens, read = table["tokens"].combine_chunks(), self.words()
-    parent, (token, times) = (
-        pc.list_parent_indices(tokens).to_numpy(),
-        struct_columns(tokens.flatten(), "token", "times"),
-    )
+    parent = pc.list_parent_indices(tokens).to_numpy()
+    token, times = struct_columns(tokens.flatten(), "token", "times")
     plain = plain_words(self.folder, self.suite, changed(self.folder / "words.parquet"))
     on = np.isin(token, [i for i, w in enumerate(plain) if w in wanted])
     score = np.bincount(parent[on], times[on], len(self)) / np.maximum(1, table["active"].to_numpy())

@@ -25,13 +25,12 @@ import pandas as pd
 import torch
 
 from ..ground import UsageError, user_path
-from ..hub import here
 from ..judging.depth import lineages
 from ..judging.spread import Executor, spread_lineages
 from ..matching.lineage import FORKS, Lineages
 from ..matching.select import half_life
 from ..model.card import Card
-from ..model.cards import Cards, cards_folder, layers_in
+from ..model.cards import Cards, cards_there, layers_in
 from ..model.lm import cache_folder
 from ..model.show import line
 from ..saes.suite import Suite, fingerprint, load_suite
@@ -149,7 +148,7 @@ def cards_of(
 ) -> dict[int, Cards]:  # by layer
     "The cards of the layers of some lineages. Raises UsageError if they are missing, or of other weights."
     name = t.info.get("name", "SAEs")
-    folder = here(folder) if folder else cards_folder(name)
+    folder = cards_there(name, folder)
     there, how = layers_in(folder), f"make them with: saematch cards {name}"
     if missing := [l for l in t.layers if l not in there]:
         which = f", layers {', '.join(map(str, missing))}" if there else ""
@@ -165,7 +164,7 @@ def cards_or_reason(t: Lineages) -> tuple[dict[int, Cards], str]:
     "The cards, or none and why."
     try:
         return cards_of(t), ""
-    except (UsageError, ValueError) as e:
+    except (UsageError, ValueError, OSError) as e:
         return {}, str(e)
 
 # %% ../../nbs/studies/16_lives.ipynb #lv160015
