@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .saes.sae import SAE, permute, rescale
     from .saes.suite import Suite, load_suite
     from .saes.toys import planted, random_sae
+    from .studies.run import run
 
 _HOME = {
     "saes.sae": ("SAE", "permute", "rescale"),
@@ -56,6 +57,7 @@ _HOME = {
     "judging.compare": ("compare",),
     "judging.causal": ("responses",),
     "judging.judge": ("judge",),
+    "studies.run": ("run",),
     "judging.evidence": ("matching_score", "explained_variance", "delta_loss"),
 }
 _HOME = {name: module for module, names in _HOME.items() for name in names}
