@@ -86,6 +86,8 @@ CODE = """
 import sys, torch
 from saematch import load_sae, load_suite, fold
 sae = load_sae("gpt2-small-res-jb", "blocks.3.hook_resid_pre")
+half = load_sae("gpt2-small-res-jb", "blocks.3.hook_resid_pre", dtype=torch.bfloat16)
+assert half.dtype == torch.bfloat16 and torch.equal(half.W_enc, sae.W_enc.bfloat16())
 print(sae.d_model, sae.d_sae, sae.layer, sae.info["source"], float(sae.W_dec.sum()))
 print(load_suite("gpt2-small-res-jb", "blocks.{layer}.hook_resid_pre")[3].d_sae)
 try:
@@ -127,6 +129,15 @@ def test_a_release_by_name_from_a_local_cache(tmp_path):
         and third.startswith("OSError: cannot fetch gpt2-small-res-jb/blocks.4.hook_resid_pre")
         and "give its path instead" in third
     )
+
+
+@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16, torch.float64))
+def test_an_object_in_any_precision_is_shared_in_that_precision(dtype):
+    theirs = saelens_object().to(dtype)
+    ours = SAE.from_saelens(theirs, copy=False, dtype=dtype)
+    assert ours.dtype == dtype and ours.W_dec.data_ptr() == theirs.W_dec.data_ptr()
+    assert torch.equal(ours.W_enc, theirs.W_enc) and torch.equal(ours.b_enc, theirs.b_enc)
+    assert SAE.from_saelens(theirs).dtype == torch.promote_types(dtype, torch.float32)
 
 
 def test_gemma_scope_params_agree_with_the_equations(tmp_path):

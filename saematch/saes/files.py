@@ -139,14 +139,15 @@ def from_saelens(
     obj,  # a loaded `sae_lens.SAE` of any architecture
     source: str = "SAELens object",
     copy: bool = True,  # False shares tensors with the object
+    dtype: torch.dtype | None = None,  # default: its own, or float32 if that is more
 ) -> SAE:
-    """What a SAELens object computes, in its precision or in float32 if that is more.
+    """What a SAELens object computes.
 
     Raises TypeError for what is no SAELens object, ValueError like `from_tensors`.
     """
     check_saelens("sae", obj)
     cfg = {**obj.cfg.to_dict(), "architecture": obj.cfg.architecture()}
-    dtype = torch.promote_types(obj.W_dec.dtype, torch.float32)
+    dtype = dtype or torch.promote_types(obj.W_dec.dtype, torch.float32)
     tensors = {
         k: v.detach().to(dtype, copy=copy) if v.is_floating_point() else v.detach() for k, v in obj.state_dict().items()
     }
@@ -170,6 +171,7 @@ def load_release(
 ) -> SAE:
     """Download (or find in the Hugging Face cache) an SAE of a SAELens release.
 
+    SAELens reads it in `dtype`: half precision takes half the memory, and a file in half precision is read as it is.
     Raises UnknownName, OSError without a network, ValueError if SAELens cannot read the files.
     """
     known = saelens_releases()
@@ -180,7 +182,7 @@ def load_release(
     from sae_lens import SAE as SAELensSAE
 
     try:
-        obj = SAELensSAE.from_pretrained(release, sae_id, device=str(device))
+        obj = SAELensSAE.from_pretrained(release, sae_id, device=str(device), dtype=str(dtype).removeprefix("torch."))
     except (OSError, ConnectionError) as e:
         raise OSError(
             f"cannot fetch {release}/{sae_id} from the Hugging Face hub ({type(e).__name__}: {e}). Without a network, "
@@ -188,7 +190,7 @@ def load_release(
         ) from e
     except RuntimeError as e:  # tensors that do not fit SAELens' own idea of the architecture
         raise ValueError(f"{release}/{sae_id}: SAELens cannot read these files ({e})") from e
-    sae = SAE.from_saelens(obj, f"{release}/{sae_id}", copy=False).to(dtype=dtype)
+    sae = SAE.from_saelens(obj, f"{release}/{sae_id}", copy=False, dtype=dtype)
     page = known[release].neuronpedia_id.get(sae_id) if release in known else None
     return replace(sae, info={**sae.info, "neuronpedia_id": page}) if page else sae  # SAELens loses it from version 6
 
