@@ -17,7 +17,6 @@ from saematch.judging.causal import (
 
 
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 from fastcore.test import expect_fail
@@ -26,22 +25,12 @@ from torch.testing import assert_close
 from saematch.ground import UsageError
 from saematch.matching.match import match
 from saematch.model.activations import hidden_states
-from saematch.model.text import tokenize
-from saematch.model.toys import toy_lm
 from saematch.saes.toys import random_sae
-
-
-@lru_cache
-def tiny():
-    "A random language model in float64, SAEs of its four layers with about half of the latents active, six documents."
-    lm = toy_lm()
-    saes = {l: replace(random_sae(16, 24, seed=l), info=dict(layer=l)) for l in range(4)}
-    texts = [" ".join(f"w{(7 * d + 3 * k * k) % 60}" for k in range(9 + d)) for d in range(6)]
-    return lm, saes, tokenize(lm, texts)
+from saematch.studies.toys import toy_layers
 
 
 def test_no_change_changes_nothing():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     a = saes[1]
     x = hidden_states(lm, tokens, [1])[1][0]
     f = a.encode(x)
@@ -60,7 +49,7 @@ def test_no_change_changes_nothing():
 
 
 def test_blocks_go_on_from_any_state():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     x = hidden_states(lm, tokens, [0, 1, 3])
     with torch.no_grad():
         assert_close(passed_on(lm, tokens.ids, x[1], 1, stop=3), x[3])
@@ -68,7 +57,7 @@ def test_blocks_go_on_from_any_state():
 
 
 def test_answers_by_hand():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     a, b = saes[1], saes[3]
     ids = tokens.ids[2][: tokens.lengths[2]]
     keep = torch.arange(len(ids)) > 0
@@ -103,7 +92,7 @@ def test_ranks_by_hand():
 
 
 def test_true_partners_answer():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     a, b = saes[1], replace(saes[1], info=dict(layer=2))  # the same dictionary one block later
     own, other = torch.arange(24), torch.arange(24).roll(1)
     table = responses(lm, a, b, dict(own=own, other=other), tokens)
@@ -115,7 +104,7 @@ def test_true_partners_answer():
 
 
 def test_what_cannot_be_asked():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     a, b = saes[1], saes[2]
     with expect_fail(ValueError, "partners 'mine' must be an int64 index of 24 latents"):
         responses(lm, a, b, dict(mine=torch.zeros(23, dtype=torch.int64)), tokens)
@@ -128,7 +117,7 @@ def test_what_cannot_be_asked():
 
 
 def test_effects_are_the_sums_that_partners_are_placed_by():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     a, b, limits = saes[1], saes[3], {1: float("inf"), 3: float("inf")}
     one = effects(lm, a, b, tokens[[2]], limits)
     table = responses(lm, a, b, dict(own=torch.arange(24)), tokens[[2]], limits).query("name == 'own'")
@@ -143,7 +132,7 @@ def test_effects_are_the_sums_that_partners_are_placed_by():
 
 
 def test_standing_is_a_mean_with_two_intervals():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     table = responses(lm, saes[1], replace(saes[1], info=dict(layer=2)), dict(own=torch.arange(24)), tokens)
     s, own = standing(table).loc["own"], table[table.name == "own"]
     assert abs(s["AUC"] - own.auc.mean()) < 1e-12 and abs(s["first"] - (own["rank"] == 1).mean()) < 1e-12

@@ -13,7 +13,6 @@ from saematch.judging.steering import (
 
 
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 from fastcore.test import expect_fail
@@ -22,22 +21,11 @@ from torch.testing import assert_close
 
 from saematch.ground import UsageError
 from saematch.model.activations import hidden_states
-from saematch.model.text import tokenize
-from saematch.model.toys import toy_lm
-from saematch.saes.toys import random_sae
-
-
-@lru_cache
-def tiny():
-    "A random language model in float64, SAEs of its four layers with about half of the latents active, six documents."
-    lm = toy_lm()
-    saes = {l: replace(random_sae(16, 24, seed=l), info=dict(layer=l)) for l in range(4)}
-    texts = [" ".join(f"w{(7 * d + 3 * k * k) % 60}" for k in range(9 + d)) for d in range(6)]
-    return lm, saes, tokenize(lm, texts)
+from saematch.studies.toys import toy_layers
 
 
 def test_steering_by_hand():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     tokens, keep = tokens[:3], tokens[:3].counted
     ways = dict(first={1: 5}, every={1: 5, 3: 7})
     vectors = written(saes, ways, 2.0)
@@ -59,7 +47,7 @@ def test_steering_by_hand():
 
 
 def test_what_is_promoted_rises():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     members = {1: 5, 2: 3}
     some = tokens.ids[:4, :9]
     promoted = promoted_by(lm, saes, members, some, 3.0, count=5)
@@ -75,7 +63,7 @@ def test_what_is_promoted_rises():
 
 
 def test_ablating_by_hand():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     tokens, keep = tokens[2:4], tokens[2:4].counted
     lineage = {1: 5, 2: 3, 3: 8}
     table = ablated(lm, saes, dict(first={1: 5}, every=lineage), lineage, tokens, keep)
@@ -93,7 +81,7 @@ def test_ablating_by_hand():
 
 
 def test_a_latent_that_is_never_active_takes_nothing_away():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     silent = {l: replace(saes[l], threshold=saes[l].threshold.index_fill(0, torch.tensor(0), 1e6)) for l in (1, 2)}
     table = ablated(lm, silent, dict(none={1: 0, 2: 0}), {1: 5, 2: 3}, tokens, tokens.counted)
     assert (table[["kl", "loss"]].abs() < 1e-12).all(axis=None) and (table.left - table.had).abs().max() < 1e-12
@@ -102,7 +90,7 @@ def test_a_latent_that_is_never_active_takes_nothing_away():
 
 
 def test_bystanders_are_active_on_the_same_tokens():
-    lm, saes, tokens = tiny()
+    lm, saes, tokens = toy_layers()
     states, members = hidden_states(lm, tokens, [1, 2]), {1: 5, 2: 3}
     for seed in range(20):
         drawn = bystanders(saes, members, states, tokens.counted, torch.Generator().manual_seed(seed))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from saematch.matching.lineage import (
-    Chance,
     Lineages,
     Lineage,
 )
@@ -19,22 +18,11 @@ import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
-
-
-def small(**more):
-    "Lineages over layers 4, 5, 6 of 2, 2 and 3 latents: one whole, one with a gap, two alone; a split and a merge."
-    members = torch.tensor([[0, 1, 2], [1, -1, 0], [-1, 0, -1], [-1, -1, 1]])
-    known = dict(gain=torch.tensor([0.9, 0.2, 0.0, 0.0]).double(), link=torch.full((4, 3), float("nan")).double())
-    known["link"][0, :2], known["link"][1, 0] = torch.tensor([0.75, 0.625]).double(), 0.5
-    info = dict(objective=1.1, bound=1.3, fingerprints=["a", "b", "c"], name="toy")
-    one, nothing = torch.ones(1, dtype=torch.float64), torch.full((1, 3), float("nan"), dtype=torch.float64)
-    drawn = Chance(torch.tensor([[1, -1, 2]]), torch.tensor([[6, -1, 6]]), 3 * one, nothing, nothing, one / 2, one / 4)
-    forks = dict(forks=torch.tensor([[0, 0, 0, 1, 0], [1, 2, 1, 0, 1]]), q_forks=torch.tensor([0.01, 0.02]).double())
-    return Lineages(members, (4, 5, 6), (2, 2, 3), **known, info=info | more, drawn={"parts": drawn}, **forks)
+from saematch.studies.toys import forked_lineages
 
 
 def test_what_chance_draws():
-    t = small()
+    t = forked_lineages()
     assert t.chance().columns.tolist() == ["lineage", "layer", "latent", "length", "p", "q", "source", "weight"]
     assert t.chance()[["layer", "latent", "source"]].values.tolist() == [[4, 1, 6], [6, 2, 6]]
     assert t.chance_links()[["layer_a", "latent_a", "layer_b", "latent_b", "span"]].values.tolist() == [[4, 1, 6, 2, 2]]
@@ -45,7 +33,7 @@ def test_what_chance_draws():
 
 
 def test_tables_of_lineages():
-    t = small()
+    t = forked_lineages()
     frame, links = t.frame(), t.links()
     assert (
         list(zip(frame.layer, frame.latent)) != [] and not frame.duplicated(["layer", "latent"]).any() and len(frame) == 7
@@ -68,7 +56,7 @@ def test_tables_of_lineages():
 
 
 def test_one_lineage_and_the_match_of_two_layers():
-    t = small()
+    t = forked_lineages()
     assert t.of(6, 0).members == {4: 1, 6: 0} and repr(t.of(4, 0)) == "Lineage 0: 4/0 - 5/1 - 6/2"
     assert t.match(4, 6).index.tolist() == [2, 0] and t.match(6, 5).index.tolist() == [-1, -1, 1]
     assert "3 layers" in repr(t) and "| lineages | 2 | 1 | 1 |" in t._repr_markdown_()
@@ -82,7 +70,7 @@ def test_one_lineage_and_the_match_of_two_layers():
 def test_a_file_of_lineages_comes_back_or_is_refused():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.safetensors"
-        t = small()
+        t = forked_lineages()
         t.save(path)
         back = Lineages.load(path, ["a", "b", "c"])
         assert torch.equal(back.members, t.members) and dict(back.info) == dict(t.info) and back.p is None

@@ -11,7 +11,7 @@ from html import escape
 from fastcore.basics import patch
 
 from .lineage import FORKS, Lineage
-from .select import Lineages  # with all that can be asked of them
+from .select import Lineages  # noqa: F401, with all that can be asked of them
 
 # %% ../../nbs/matching/10_draw.ipynb #ln08gl02
 GLYPHS = dict(  # paths from the centre of a dot
