@@ -2602,5 +2602,6 @@ d = { 'settings': { 'branch': 'main',
                                  'saematch.writer.note_files': ('writer.html#note_files', 'saematch/writer.py'),
                                  'saematch.writer.one_writer': ('writer.html#one_writer', 'saematch/writer.py'),
                                  'saematch.writer.read_manifest': ('writer.html#read_manifest', 'saematch/writer.py'),
+                                 'saematch.writer.remove_empty': ('writer.html#remove_empty', 'saematch/writer.py'),
                                  'saematch.writer.sweep': ('writer.html#sweep', 'saematch/writer.py'),
                                  'saematch.writer.write_manifest': ('writer.html#write_manifest', 'saematch/writer.py')}}}

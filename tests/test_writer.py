@@ -5,6 +5,7 @@ import torch
 
 from saematch.writer import (
     LOCK,
+    EMPTY,
     MANIFEST,
     one_writer,
     write_manifest,
@@ -61,16 +62,30 @@ def test_a_lock_of_another_host_is_left_alone_and_says_how_to_remove_it():
         with expect_fail(UsageError, f"on node17, since 1970-01-01 00:00:00; if it does not run any more, remove {lock}"):
             with one_writer(folder):
                 pass
-        lock.write_text("")  # killed between making the file and writing into it
-        with expect_fail(UsageError, f"a process that did not say which; if it does not run any more, remove {lock}"):
-            with one_writer(folder):
-                pass
         lock.unlink()
         with one_writer(Path(folder) / "new") as new, one_writer(Path(folder) / "empty"):
             (new / "a").touch()
         there = sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob("*"))
         assert there == ["new", "new/a"], "an empty folder is not left behind"
     there
+
+
+def test_an_empty_lock_is_taken_over_when_nobody_fills_it():
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder) / LOCK
+        lock.touch()  # killed between making the file and writing into it
+        begun = time.monotonic()
+        with one_writer(folder):
+            waited = time.monotonic() - begun
+            assert lock.read_text().startswith(f"{os.getpid()}\n") and waited > EMPTY
+        assert not list(Path(folder).iterdir())
+        lock.touch()
+        threading.Timer(0.3, lock.write_text, ["4711\nnode17\n"]).start()  # a slow one, and no dead one
+        with expect_fail(UsageError, "is being written by process 4711 on node17"):
+            with one_writer(folder):
+                pass
+        assert lock.exists()
+    f"taken over after {waited:.0f} s"
 
 
 def test_two_threads_are_two_writers():
