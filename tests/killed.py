@@ -57,14 +57,14 @@ def forks(painted: bool = False) -> Iterator[Call]:
     """
     one = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # a fork inherits no threads
     zygote = [sys.executable, Path(__file__).with_name("zygote.py"), *([] if painted else ["unpainted"])]
-    with subprocess.Popen(zygote, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one) as process:
+    with subprocess.Popen(zygote, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=one) as process:
 
         def answer(within: float = 600) -> int:
             assert select.select([process.stdout], [], [], within)[0], "the command does not end"
             return int(process.stdout.readline())
 
         def call(arguments: list[str], kill: Callable[[], bool] | None = None) -> int:
-            print(json.dumps(arguments), file=process.stdin, flush=True)
+            process.stdin.write(f"{json.dumps(arguments)}\n".encode())
             child = answer()
             while kill is not None and Path(f"/proc/{child}").exists():
                 if kill():
