@@ -37,6 +37,7 @@ class Part(NamedTuple):
     done: int  # whose files are there
     size: Size  # of each; of the largest one
     disk: int = 0  # bytes written by each
+    scratch: int = 0  # bytes written by each and removed when the part is done
     spread: bool = True  # can be done at the same time
 
 
@@ -68,13 +69,13 @@ def lineage_parts(shape: Mapping[int, Shape], there: Path | None) -> list[Part]:
     count = lambda tasks: dict(tasks=tasks, done=tasks * known)
     wide = replace(whole, latents=part)
     return [
-        Part("lineages", "pairs", **count(pairs), size=one, disk=16 * 4 * n),
+        Part("lineages", "pairs", **count(pairs), size=one, scratch=16 * 4 * n),
         Part("lineages", "nulls", **count(2), size=whole),
-        Part("lineages", "null pairs", **count(strange), size=wide, disk=16 * 4 * part * pairs),
+        Part("lineages", "null pairs", **count(strange), size=wide, scratch=16 * 4 * part * pairs),
         Part("lineages", "null pairs", **count(cut), size=replace(whole, latents=max(1, n // L))),
         Part("lineages", "thresholds", **count(1), size=whole, spread=False),
-        Part("lineages", "search", **count(1 + strange + cut), size=wide, disk=8 * n * L * L),
-        Part("lineages", "forks", **count(1), size=whole, disk=40 * n * L * L, spread=False),
+        Part("lineages", "search", **count(1 + strange + cut), size=wide, scratch=8 * n * L * L),
+        Part("lineages", "forks", **count(1), size=whole, disk=8 * n * L * (4 * L + 3), spread=False),
     ]
 
 # %% ../../nbs/studies/37_ahead.ipynb #ah37012
@@ -125,7 +126,8 @@ class Plan:
         return sum(p.tasks for p in self.parts)
 
     left = property(lambda self: sum(p.tasks - p.done for p in self.parts), doc="tasks that are not done")
-    disk = property(lambda self: sum(p.tasks * p.disk for p in self.parts), doc="bytes written")
+    disk = property(lambda self: sum(p.tasks * p.disk for p in self.parts), doc="bytes written that stay")
+    scratch = property(lambda self: sum(p.tasks * p.scratch for p in self.parts), doc="bytes that are removed again")
 
     @property
     def operations(self) -> float:
@@ -212,8 +214,8 @@ def said(self: Plan) -> str:
     return (
         f"{self.name}: {len(self)} tasks, {len(self) - self.left} of them done. On {where} ({on}) the rest takes about "
         f"{lasts(t['known'])}{more}{bought}. The largest task needs {amount(t['memory'])} of memory, results take "
-        f"{amount(t['disk'])} of disk, weights {amount(self.weights)}. Mostly right within a factor of two, "
-        "far from the sizes measured within four."
+        f"{amount(t['disk'])} of disk ({amount(self.scratch)} more on the way), weights {amount(self.weights)}. "
+        "Mostly right within a factor of two, far from the sizes measured within four."
     )
 
 
@@ -242,7 +244,7 @@ def parts_of(shape: Mapping[int, Shape], options: Options, trial: Trial | None, 
         model = MODELS.get(trial.model, (max(shape) + 1, 0))
         parts += evaluation_parts(shape, trial, *model, there)
     done = there is not None and (there / "summary.json").is_file()
-    disk = 100 * n * L * (L - 1)  # the table of pairs, and figures
+    disk = 2**19 + 13 * n * L * (L - 1) + 400 * n * L * lineages  # figures, the table of pairs, the explorer
     return [*parts, Part("report", "report", 1, int(done), Size(n, d, layers=L), disk, spread=False)]
 
 

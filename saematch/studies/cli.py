@@ -32,7 +32,7 @@ def suite_options(p: argparse.ArgumentParser, out: str):
     p.add_argument(
         "--suite",
         default="smollm2-135m-resid",
-        help="embedded suite, folder of SAEs, SAELens release, or hf://user/repo[@revision] (default: %(default)s)",
+        help="embedded suite, folder of SAEs, SAELens release or hf://user/repo@revision/folder (default: %(default)s)",
     )
     p.add_argument("--layers", help="14-19, or 14,16,18 (default: all)")
     p.add_argument("--pattern", help="which SAE of each layer, e.g. 'layer_{layer}/width_16k/canonical'")
