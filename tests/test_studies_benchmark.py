@@ -7,6 +7,7 @@ from saematch.studies.benchmark import (
     recall_at,
     called,
     cell,
+    Benchmark,
     benchmark,
 )
 
@@ -14,6 +15,7 @@ from saematch.studies.benchmark import (
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import torch
 
 from saematch.judging.worlds import planted_worlds
@@ -50,6 +52,16 @@ def test_finished_cells_are_kept():
         except ValueError as e:
             assert "damaged" in str(e)
     first.table.T
+
+
+def test_scores_by_distance_beside_strangers():
+    rows = [
+        ("a", d, s, v) for d, s, v in ((1, False, 0.8), (1, False, 0.6), (3, False, 0.5), (1, True, 0.1), (3, True, 0.2))
+    ]
+    t = pd.DataFrame(rows, columns=["matcher", "distance", "strangers", "first"]).assign(kind="layers", world="w")
+    found = Benchmark(t.assign(**{"first low": t["first"] - 0.1, "first high": t["first"] + 0.1})).asked("first")
+    assert found.round(9).loc["a"].to_dict() == {"1 apart": 0.7, "3 apart": 0.5, "low": 0.6, "high": 0.8, "strangers": 0.2}
+    found
 
 
 def test_a_small_benchmark_tells_good_from_blind():

@@ -4,7 +4,7 @@
 
 One pass of SmolLM2-135M over every third of the shipped texts (120 documents of at most 256 tokens; kept in
 OUT/states.safetensors). Every other document is used to fit weights, the rest (15,283 tokens) to score maps from layer
-14 to 15. OUT then holds relations.parquet with the columns set ("curve", "fitted"), a, b, map,
+14 to 15. OUT then holds relations.parquet with the columns set ("curve", "fitted", "frontier", "pairs"), a, b, map,
 entries, F1, EV, active, tokens. What is in it already is not made again.
 """
 
@@ -17,6 +17,7 @@ import torch
 
 from saematch.ground import notebook_data, progress_bar, read_safetensors, write_safetensors
 from saematch.judging.carried import fidelity, refitted, sparsity_curve
+from saematch.judging.frontier import trained, tuned
 from saematch.judging.routes import ridge
 from saematch.matching.budget import budgeted
 from saematch.matching.match import match
@@ -29,7 +30,7 @@ from saematch.saes.suite import load_suite
 from saematch.studies.tables import read_table, write_table
 
 LAYERS, STEP = range(14, 20), 3  # a position counts if it does in all six
-PAIR = (14, 15)
+PAIR, FAR = (14, 15), (17, 19)
 PAIRS = [*((layer, layer + 1) for layer in LAYERS[:-1]), *((14, layer) for layer in LAYERS[2:])]
 
 
@@ -73,6 +74,20 @@ def fitted(suite, x, other, pair):
     yield score("the same, fitted", b.d_sae, b.encode(f @ full[:-1] + full[-1]))
 
 
+def frontier(suite, x, other):
+    "Maps of few entries trained on other documents, and the curve for pairs that are farther apart."
+    a, b = (suite[layer] for layer in PAIR)
+    f, f_b, f_fit, y = a.encode(x[PAIR[0]]), b.encode(x[PAIR[1]]), a.encode(other[PAIR[0]]), other[PAIR[1]]
+    row = lambda name, k, r: dict(a=PAIR[0], b=PAIR[1], map=name, entries=k, **fidelity(b, r.apply(f), f_b, x[PAIR[1]]))
+    for k in (4, 8, 2, 16):
+        yield row("trained", k, trained(a, b, f_fit, y, k, steps=80))
+        yield row("weights trained", k, tuned(relations(a, b, k=k - 1), f_fit, y, steps=80))
+    for far in FAR:
+        how = dict(m=match(a, suite[far]), entries=(2, 4, 8, 16, 32), nothing=(2, 8, 32), spend=())
+        for r in sparsity_curve(a, suite[far], x[PAIR[0]], x[far], **how).to_dict("records"):
+            yield dict(a=PAIR[0], b=far, **r)
+
+
 def pairs(suite):
     "Maps of few entries between several pairs of layers, on the hidden states of the repository."
     hidden, _ = read_safetensors(notebook_data("hidden_states.safetensors"))
@@ -91,6 +106,8 @@ def on_documents(suite, kind, path):
     a, b = (suite[layer] for layer in PAIR)
     if kind == "fitted":
         return [dict(pair, **row) for row in fitted(suite, x, other, PAIR)]
+    if kind == "frontier":
+        return frontier(suite, x, other)
     how = dict(m=match(a, b), entries=(2, 4, 5, 8, 9, 16, 32), nothing=(2, 4, 8, 32))
     return [
         dict(pair, **r) for r in sparsity_curve(a, b, x[14], x[15], **how).assign(tokens=len(x[14])).to_dict("records")
@@ -102,7 +119,7 @@ def main(out):
     suite, path = replace(load_suite("smollm2-135m-resid"), keep=6), out / "relations.parquet"
     rows = read_table(path).to_dict("records") if path.exists() else []
     done = {r["set"] for r in rows}
-    for kind in progress_bar([k for k in ("curve", "fitted", "pairs") if k not in done], True, desc="maps"):
+    for kind in progress_bar([k for k in ("curve", "fitted", "frontier", "pairs") if k not in done], True, desc="maps"):
         made = pairs(suite) if kind == "pairs" else on_documents(suite, kind, out / "states.safetensors")
         rows += [dict(set=kind, **row) for row in made]
         write_table(path, pd.DataFrame(rows).round(4))

@@ -239,20 +239,20 @@ PANELS = {  # at most four lines each
 @patch
 def plot(
     self: Benchmark,
-    scores: Mapping[str, str] | None = None,  # kind of world -> what is drawn
+    scores: Iterable[tuple[str, str]] = (("planted", "recall"), ("layers", "F1")),  # kinds of worlds, what is drawn
 ) -> Figure:
     "Scores against distance, a row for each kind of world; grey: what the same matchers reach with strangers."
-    scores = scores or dict(planted="recall", layers="F1")
+    scores = list(scores)
     t = self.table
     fig, ax = plt.subplots(len(scores), len(PANELS), figsize=(13, 2.8 * len(scores)), sharey="row", squeeze=False)
     for a, title in zip(ax[0], PANELS):
         a.set_title(title, fontsize="medium")
-    for row, (kind, what) in zip(ax, scores.items()):
+    for row, (kind, what) in zip(ax, scores):
         for a, names in zip(row, PANELS.values()):
             part = t[(t.kind == kind) & t.matcher.isin(names)]
             mean = part.groupby(["strangers", "matcher", "distance"])[what].mean()
             for name in (n for n in names if (False, n) in mean.index):
-                line = mean[False, name]
+                line = mean[False, name].dropna()
                 a.plot(line.index, line, marker=".", label=shown(name).split("matched ")[-1], **style(name))
             if True in mean.index and not mean[True].isna().all():
                 low, high = (getattr(mean[True].groupby("distance"), end)() for end in ("min", "max"))
@@ -265,3 +265,16 @@ def plot(
         for label in a.texts:
             label.set_fontsize("small")
     return fig
+
+# %% ../../nbs/studies/30_benchmark.ipynb #bm300040
+@patch
+def asked(self: Benchmark, what: str, kind: str = "layers") -> pd.DataFrame:
+    "A score by matcher (rows) and distance, with the interval of the nearest pairs, and of strangers the largest mean."
+    t = self.table[(self.table.kind == kind) & self.table[what].notna()]
+    mean = t.pivot_table(index="matcher", columns=["strangers", "distance"], values=what, sort=False)
+    found = mean[False].rename(columns=lambda d: f"{d:.0f} apart")
+    near = t[~t.strangers & (t.distance == t.distance.min())].groupby("matcher", sort=False)
+    found["low"], found["high"] = (near[f"{what} {end}"].mean() for end in ("low", "high"))
+    pick = "min" if "rank" in what else "max"  # a small rank is a good one
+    found["strangers"] = getattr(mean[True], pick)(axis=1)
+    return found
