@@ -26,7 +26,7 @@ def read_softly(
     z = b.prepare(x) @ b.W_enc + b.b_enc
     return z * torch.sigmoid((z - b.threshold) / (soft * b.threshold.clamp(min=torch.finfo(z.dtype).tiny)))
 
-
+# %% ../../nbs/judging/24_frontier.ipynb #fr240019
 @torch.enable_grad()
 def tuned(
     r: Relations,
