@@ -38,6 +38,16 @@ def test_a_plan_needs_no_weights_and_knows_what_is_done():
         assert again.left == 0 and again.total()["seconds"] == 0
         other = plan_run(suite, out=f"{folder}/out", dead="keep", lineages=False, fold=False)
         assert other.left == len(other), "of another run nothing is done"
+        mine = dict(out=f"{folder}/out", dead="keep", lineages=False, rows={"written": lambda sae: sae.W_dec})
+        assert plan_run(suite, **mine).left == 4, "two pairs of neighbours, and strangers of each"
+        run(suite, jobs=1, **mine)
+        assert plan_run(suite, **mine).left == 0
+        assert plan_run(suite, **mine | dict(rows={"written": lambda sae: sae.W_enc.T})).left == 4, "by another function"
+        (Path(folder) / "out" / "matches" / "2-3" / "greedy.safetensors").write_bytes(b"damaged")
+        assert plan_run(suite, **mine).left == 1, "it will be made again"
+        save_sae(random_sae(8, 24, seed=9), Path(folder) / "suite" / "layer_5.safetensors")
+        weights = plan_run(load_suite(f"{folder}/suite"), **mine)
+        assert weights.left == len(weights), "a run of other weights is another run"
     with pytest.raises(UsageError, match="two layers and one latent"):
         cost(1, 10, 10)
     len(again), again.left, other.left

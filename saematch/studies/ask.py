@@ -161,6 +161,7 @@ def plan_asked(options: dict) -> "Plan":
         "lineages",
         "variants",
         "adjacent",
+        "rows",
     }
     given = {k: v for k, v in options.items() if k in known}
     return plan_run(**given, machine=this_machine(price=options.get("price")))

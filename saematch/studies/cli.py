@@ -132,13 +132,13 @@ def cmd_run(
     trial = trial_of(evaluate, options)
     if jobs is not None and jobs < 1:
         raise_usage(f"--jobs must be at least 1, not {jobs}")
-    saes = suite_asked(suite, pattern, l0, dtype, device)
-    if planned(ahead := dict(options, suite=saes, layers=layers, out=out, trial=trial)):
+    own, saes = read_rows(rows), suite_asked(suite, pattern, l0, dtype, device)
+    if planned(ahead := dict(options, suite=saes, layers=layers, out=out, trial=trial, rows=own)):
         return
     options = {k: v for k, v in options.items() if k not in ("dry_run", "price", "ray")}
     with executor_of(ahead) as executor:
         how = dict(options, overwrite=overwrite, jobs=jobs, trial=trial, executor=executor)
-        summary = run(saes, layers, out, rows=read_rows(rows), **how)
+        summary = run(saes, layers, out, rows=own, **how)
     print("\n".join(summary["findings"]))
     print(f"{summary['seconds']} s. Open {os.path.join(out, 'report.html')}")
 
