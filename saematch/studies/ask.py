@@ -152,17 +152,8 @@ def plan_asked(options: dict) -> "Plan":
     from saematch.studies.cost import this_machine
     from saematch.studies.options import Options, offered
 
-    known = {o.name for o in offered(Options)} | {
-        "suite",
-        "layers",
-        "out",
-        "pattern",
-        "trial",
-        "lineages",
-        "variants",
-        "adjacent",
-        "rows",
-    }
+    known = {o.name for o in offered(Options)}
+    known |= set("suite layers out pattern trial lineages variants adjacent rows".split())
     given = {k: v for k, v in options.items() if k in known}
     return plan_run(**given, machine=this_machine(price=options.get("price")))
 
