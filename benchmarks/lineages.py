@@ -22,6 +22,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from datetime import date
@@ -39,7 +40,6 @@ from saematch.lap.above import pairs_above
 from saematch.lap.similarities import Similarities, memory_needed
 from saematch.matching.joint import Joint, joined, upper_bound
 from saematch.saes.sae import SAE
-from saematch.saes.toys import planted_suite, random_sae
 
 LARGE = (26, 16_384, 2_304)
 TAU = 0.3
@@ -66,10 +66,10 @@ def flops(layers, width, d_model) -> float:
     return layers * (layers - 1) * width**2 * d_model
 
 
-def measured(layers, width, d_model, device) -> dict:
+def measured(folder, layers, width, d_model, device) -> dict:
     "Listing, search with bound, and everything."
-    pool = random_sae(d_model, 4 * width, seed=0, dtype=torch.float32)
-    suite = planted_suite(pool, layers=layers, width=width, noise=0.7, death=0.1, gap=0.02, seed=0).suite
+    write_suite(folder / "suite", layers, width, d_model)
+    suite = load_suite(folder / "suite", dtype=torch.bfloat16)
     rows = [directions(s).to(device) for s in suite.values()]
     tau, base = torch.full((layers, layers), TAU, dtype=torch.float64), peak()
     listing, sims = clock(lambda: Similarities(rows, tau))
@@ -283,7 +283,8 @@ def main():
     parser.add_argument("--sweep", metavar="LxN", help="one sweep of the search on a planted list, without products")
     a = parser.parse_args()
     if a.one:
-        return print(json.dumps(measured(*map(int, a.one.split("x")), a.d_model, a.device)))
+        with tempfile.TemporaryDirectory() as folder:
+            return print(json.dumps(measured(Path(folder), *map(int, a.one.split("x")), a.d_model, a.device)))
     if a.sweep:
         return print(json.dumps(one_sweep(*map(int, a.sweep.split("x")))))
     device = torch.cuda.get_device_name() if a.device == "cuda" else "cpu"
