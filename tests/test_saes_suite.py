@@ -91,6 +91,17 @@ def test_a_folder_comes_before_an_embedded_suite_of_its_name():
     assert len(said) == 2 and all("not the embedded suite" in str(w.message) for w in said)
 
 
+def test_a_latent_that_is_not_there_is_named():
+    suite = load_suite("smollm2-135m-resid")
+    suite.check_latent(14, 2047)
+    for asked, said in (
+        ((99, 1), "unknown layer of smollm2-135m-resid '99'"),
+        ((14, 2048), "layer 14 '2048'; closest: 2047"),
+    ):
+        with expect_fail(UnknownName, said):
+            suite.check_latent(*asked)
+
+
 def test_saelens_and_saematch_compute_the_same():
     import sae_lens
 

@@ -212,3 +212,12 @@ def frame(self: Suite) -> "pd.DataFrame":  # one row a layer
         )
 
     return pd.DataFrame({layer: row(self[layer]) for layer in self}).T.rename_axis("layer")
+
+# %% ../../nbs/saes/05_suite.ipynb #su05ck02
+@patch
+def check_latent(self: Suite, layer: int, latent: int) -> None:
+    "Raise UnknownName unless the suite has this latent."
+    if layer not in self:
+        raise unknown(f"layer of {self.name}", layer, list(self))
+    if not 0 <= latent < (n := self[layer].d_sae):
+        raise unknown(f"latent of {self.name}, layer {layer}", latent, [0, n - 1])

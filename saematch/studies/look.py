@@ -135,11 +135,14 @@ def default_place() -> str:
 # %% ../../nbs/studies/26_look.ipynb #lk000024
 def cmd_trace(latent: str) -> None:
     "`saematch trace`: one lineage."
-    from saematch.ground import printable
+    from saematch.ground import printable, user_path
     from saematch.model.show import latent_named
-    from saematch.studies.lives import cards_or_reason, lineages_of, traced
+    from saematch.saes.suite import load_suite
+    from saematch.studies.lives import cards_or_reason, lineages_of, run_of, traced
 
     where, layer, i = latent_named(latent, 3)
+    if not (user_path(where).is_file() or run_of(where)):
+        load_suite(where).check_latent(layer, i)  # before a search
     t = lineages_of(where, sys.stderr.isatty())
     cards, why = cards_or_reason(t)
     print("\n".join(printable(row) for row in traced(t, layer, i, cards).split("\n")))
