@@ -101,7 +101,7 @@ _SHOWN = {
     ("matching.lineage", "Lineages", "explore"): ("studies.look", "explore_lineages"),
     **{
         (room, kind, method): ("studies.share", f"{kind}.{method}")
-        for room, kind in (("matching.match", "Match"), ("matching.lineage", "Lineages"))
+        for room, kind in (("matching.match", "Match"), ("matching.lineage", "Lineages"), ("model.cards", "Cards"))
         for method in ("save_pretrained", "push_to_hub", "from_pretrained")
     },
 }

@@ -101,10 +101,9 @@ def draw_cards(several: Sequence[Cards], ax: Axes | None = None) -> Axes:
     return ax
 
 # %% ../../nbs/studies/32_pages.ipynb #pg320019
-def reading(kind: str, room: str, repo: str, more: str = "") -> str:
+def reading(name: str, repo: str, call: str = "", more: str = "") -> str:
     "The Python that reads a result from the hub."
-    read = f"import saematch.studies.share\nfrom {room} import {kind}\n\n"
-    return read + f'{kind}.from_pretrained("{HUB}{repo}"{more})'
+    return f'from saematch import {name}\n\n{name}{call}("{HUB}{repo}"{more})'
 
 
 def page_of(
@@ -116,15 +115,15 @@ def page_of(
     "README.md of a match, of lineages, or of the cards of some layers."
     shown = [f"![what it looks like]({FIGURE})"] * figure
     if isinstance(result, Match):
-        told, read = [result._repr_markdown_()], reading("Match", "saematch.matching.match", repo)
+        told, read = [result._repr_markdown_()], reading("Match", repo, ".from_pretrained")
         return page("A match of the features of two SAEs", "\n\n".join(told + shown), read, license, result.info)
     if isinstance(result, Lineages):
         told = [result._repr_markdown_(), *lived(result)]
-        read = reading("Lineages", "saematch.matching.draw", repo)
+        read = reading("Lineages", repo, ".from_pretrained")
         made = {k: v for k, v in result.info.items() if k != "nulls"}
         title = "Features followed through the layers of a model"
         return page(title, "\n\n".join(told + shown), read, license, made)
-    told, read = [examples(result)], reading("Cards", "saematch.model.cards", repo, f", layer={result[0].layer}")
+    told, read = [examples(result)], reading("cards", repo, more=f", {result[0].layer}")
     made = {c.layer: {k: v for k, v in c.header.items() if k != "shared"} for c in result}
     title = f"What {sum(map(len, result)):,} features of {result[0].suite} are active on"
     return page(title, "\n\n".join(shown + told), read, license, made)
