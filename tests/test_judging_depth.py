@@ -7,7 +7,6 @@ from saematch.judging.depth import (
     MOST,
     ROUNDING,
     null_worlds,
-    tables,
     listed,
     lowest_threshold,
     lineages,
@@ -89,9 +88,9 @@ def test_lineages_of_rows_of_ones_own():
         except ValueError as e:
             print(e)
             assert says in str(e), e
-    tables = tuple(sae.W_dec for sae in saes.values())
+    both = tuple(sae.W_dec for sae in saes.values())
     with expect_fail(TypeError, "rows must be a function of an SAE, not tuple"):
-        lineages(saes, rows=tables)
+        lineages(saes, rows=both)
 
 
 def test_copies_are_found_whole():
