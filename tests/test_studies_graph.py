@@ -47,6 +47,8 @@ def test_a_graph_read_back_is_the_same():
             out.write_text(broken)
             with expect_fail(ValueError, says):
                 read_graph(out)
+        with expect_fail(UsageError, "there is no file"):
+            read_graph(out.with_name("other.json"))
         lost = {**back, "links": [*back["links"], dict(source="9_9_9", target="4_2_0", weight=1.0)]}
         out.write_text(json.dumps(lost))
         with expect_fail(ValueError, "1 of its links lead to no node"):

@@ -161,9 +161,11 @@ def write_graph(graph: Mapping, folder: str | Path) -> Path:
 def read_graph(path: str | Path) -> dict:
     """An attribution graph from a file.
 
-    Raises ValueError for a damaged file, and for one that is no attribution graph: what is missing, or which links
-    lead to nodes that are not there.
+    Raises UsageError if there is none, ValueError for a damaged file, and for one that is no attribution graph: what
+    is missing, or which links lead to nodes that are not there.
     """
+    if not Path(path).is_file():
+        raise UsageError(f"there is no file {path}; give the JSON of a graph, of circuit-tracer or Neuronpedia")
     graph = parse_json(Path(path).read_bytes(), Path(path))
     for key, kind in (("metadata", dict), ("qParams", dict), ("nodes", list), ("links", list)):
         if not isinstance(graph.get(key), kind):
