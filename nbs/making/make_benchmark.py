@@ -2,7 +2,7 @@
 
     python make_benchmark.py OUT
 
-OUT keeps hidden states and finished cells, so run it again if it was stopped. About half an hour on one core.
+OUT keeps hidden states and finished cells, so run it again if it was stopped. About an hour on one core.
 """
 
 import sys
@@ -35,7 +35,7 @@ def main(out: Path) -> None:
     worlds = chain(
         worlds_of(suite, ("planted",)),
         seed_worlds(same, other, {l: states[f"layer_{l}"] for l in same if l in other}, states["document"]),
-        worlds_of(suite, ("layers",), states=states, unembedding=lm.W_U.detach(), effects=effects, each=2),
+        worlds_of(suite, ("layers",), states=states, unembedding=lm.W_U.detach(), effects=effects),
     )
     found = benchmark(worlds, out=out, progress=True)
     numbers = found.table.select_dtypes("number").columns
