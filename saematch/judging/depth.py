@@ -48,12 +48,13 @@ def null_worlds(
     weights: str | dict = "decoder",
     seed: int = 0,
     cuts: int = 2,  # how often each layer is cut into "parts"; most worlds of other kinds
+    known: list[Table] | None = None,  # what `tables` gives, if that was asked already
 ) -> list[NullWorld]:  # each with rows for as many places as there are layers
     "Suites in which there is nothing to find. Raises ValueError for an unknown kind."
     if kind != "parts":
         return strange_worlds(saes, kind, weights, seed, cuts)
     worlds = []
-    for x, (layer, rows) in enumerate(zip(saes, tables(saes, weights))):
+    for x, (layer, rows) in enumerate(zip(saes, known or tables(saes, weights))):
         g = torch.Generator().manual_seed(seed * 1000 + x)
         for _ in range(cuts):
             order = torch.randperm(len(rows), generator=g)
@@ -324,20 +325,20 @@ def lineages(
     """
     check_options(q, nulls, loose, floor, cuts, rows)
     saes, weights = as_layers(suite, layers), weights if rows is None else rows
-    real, worlds = tables(saes, weights), {kind: null_worlds(saes, kind, weights, seed, cuts) for kind in nulls}
+    real = tables(saes, weights)
+    worlds = {kind: null_worlds(saes, kind, weights, seed, cuts, real) for kind in nulls}
     total = products(real) + sum(products(w.rows) for ws in worlds.values() for w in ws)
     with progress_bar(total=total, progress=progress, desc=tell_memory(real, worlds), bar_format=BAR) as steps:
         how = dict(work=work, tell=steps.update)
         found, same, limits = searched(listed(real, floor, **how), worlds, loose, floor, **how)
     judge = Judge(found, same)
-    p_link, p, q_lineage = judge(found)
+    judged = dict(zip(("p_link", "p", "q"), judge(found)))
     drawn = {kind: kept(worlds[kind], same[kind], judge) for kind in nulls}
     options = dict(q=q, weights=weights, nulls=list(nulls), loose=loose, floor=floor, seed=seed, cuts=cuts, forks=forks)
     info = provenance(getattr(suite, "name", "SAEs"), saes, found, limits, options)
     members = torch.where(found.members >= 0, found.members - found.sims.first, -1)
     widths = tuple(s.d_sae for s in saes.values())
-    judged = dict(p_link=p_link, p=p, q_link=torch.full_like(p_link, float("nan")), q=q_lineage)
-    judged |= forks_of(saes, seed, progress) if forks else {}
+    judged |= dict(q_link=torch.full_like(found.link, float("nan"))) | (forks_of(saes, seed, progress) if forks else {})
     return Lineages(members, tuple(saes), widths, found.gain, found.link, **judged, info=info, drawn=drawn).cut(q)
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100016
