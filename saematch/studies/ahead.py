@@ -230,7 +230,8 @@ def said(self: Plan) -> str:
         f"{self.name}: {len(self)} tasks, {len(self) - self.left} of them done. On {where} ({on}) the rest takes about "
         f"{lasts(t['known'])}{more}{bought}. The largest task needs {amount(t['memory'])} of memory, results take "
         f"{amount(t['disk'])} of disk ({amount(self.scratch)} more on the way), weights {amount(self.weights)}. "
-        "Mostly right within a factor of two, far from the sizes measured within four."
+        "Mostly right within a factor of two, far from the sizes measured within four; "
+        "a report with cards takes up to a minute more."
     )
 
 
