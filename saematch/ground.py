@@ -53,12 +53,16 @@ def unknown(
     name,
     known,  # the names that exist
     hint: str = "",
+    far: str = "",  # said instead of names where none is close; default: all if they are few, else the first
 ) -> UnknownName:
-    "The error to raise for an unknown name: it offers the closest names there are."
-    known = list(map(str, known))
-    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or known[:6]
-    more = f" (and {len(known) - len(close)} more)" if len(known) > len(close) else ""
-    return UnknownName(f"unknown {what} {str(name)!r}; closest: {', '.join(close)}{more}{hint}")
+    "The error to raise for an unknown name: it offers those that are close, or says which there are."
+    name, known = str(name), list(map(str, known))
+    words = [] if all(map(str.isdecimal, known)) else known  # no number is a slip of the pen for another
+    close = difflib.get_close_matches(name, words, n=3) or [k for k in words if name and name.lower() in k.lower()][:3]
+    told = close or known[: len(known) if len(known) <= 24 else 3]
+    more = f" (and {len(known) - len(told)} more)" if len(known) > len(told) else ""
+    offer = f"{'closest' if close else 'there are'}: {', '.join(told) or 'none'}{more}{hint}"
+    return UnknownName(f"unknown {what} {name!r}; {far if far and not close else offer}")
 
 # %% ../nbs/00_ground.ipynb #nm110002
 def check_name(path: str | Path) -> None:
@@ -84,10 +88,11 @@ def writable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
+        file = next((p for p in path.parents if p.is_file()), None)
         todo = "free some space and run again" if e.errno == errno.ENOSPC else "check the folder and its permissions"
-        raise OSError(
-            e.errno, f"cannot write {path}: {e.strerror or e}; {todo}, what was there before is untouched"
-        ) from e
+        todo = f"{file} is a file and no folder, choose another place" if file else todo
+        said = f"cannot write {path}: {e.strerror or e}; {todo}, what was there before is untouched"
+        raise OSError(e.errno, said) from e
 
 
 @contextmanager
@@ -184,9 +189,8 @@ def refuse_pickle(
         start = f.read(9)
     if zip_ok and start[:1] != b"\x80" and start[:2] != b"PK":
         raise ValueError(f"{path} is no .npz archive; was it downloaded whole, and not as a pointer or an error page?")
-    pickled = (
-        start[:1] == b"\x80" and start[8:] != b"{"
-    )  # a safetensors header opens at byte 8, its length may begin with 0x80
+    # a safetensors header opens at byte 8, its length may begin with 0x80
+    pickled = start[:1] == b"\x80" and start[8:] != b"{"
     if pickled or (start[:4] == b"PK\x03\x04" and not zip_ok):
         raise ValueError(
             f"{path} is a Python pickle or a torch.save archive, not weights alone; loading it could run code, so it "
@@ -199,9 +203,8 @@ def tensor_parts(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> Iter
     yield "metadata", json.dumps(sorted(meta.items())).encode()
     for name, p in sorted(tensors.items()):
         flat = p.detach().cpu().contiguous().reshape(-1)
-        flat = (
-            flat if flat.stride(0) == 1 else flat.clone(memory_format=torch.contiguous_format)
-        )  # one element, or none
+        if flat.stride(0) != 1:  # one element, or none
+            flat = flat.clone(memory_format=torch.contiguous_format)
         yield f"{name} {p.dtype} {list(p.shape)}", flat.view(torch.uint8).numpy()
 
 
@@ -351,10 +354,7 @@ def notebook_data(
     here = Path.cwd()
     root = next((data for folder in (here, *here.parents) if (data := folder / "nbs" / "data").is_dir()), None)
     if root is None:
-        raise FileNotFoundError(
-            "the data of the notebooks is not in the package: run this in a clone of the repository, "
-            "where it lies in nbs/data"
-        )
+        raise FileNotFoundError("nbs/data is not in the package: run this in a clone of the repository, which has it")
     if not (path := root / name).exists():
         raise FileNotFoundError(f"nbs/data has no {name}; it has {', '.join(sorted(p.name for p in root.iterdir()))}")
     return Path(os.path.relpath(path, here))

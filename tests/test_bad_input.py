@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,17 @@ from saematch import (
     save_sae,
 )
 from saematch.ground import UnknownName, UsageError
+from saematch.judging.causal import effects, responses
+from saematch.judging.evidence import Pair, evidence, matching_score
+from saematch.judging.steering import ablated, promoted_by, steered
+from saematch.judging.verdicts import verdicts
+from saematch.making.states import cache_states
+from saematch.making.train import train_suite
+from saematch.model.activations import hidden_states, norm_limits
+from saematch.model.card import exact_logits
+from saematch.model.cards import make_cards
+from saematch.model.gather import gather
+from saematch.model.text import Tokens, tokenize
 from saematch.saes.layers import by_layer, layer_of
 
 sae = random_sae(6, 9)
@@ -247,9 +259,42 @@ def test_garbage_named_npz_and_symlinked_folders(tmp_path):
 
 
 def test_info_keys_that_are_also_arguments_survive_the_disk(tmp_path):
-    from dataclasses import replace
-
     save_sae(
         replace(sae, info=dict(dtype="x", device="y", tensors=1, apply_b_dec_to_input=2)), tmp_path / "a.safetensors"
     )
     assert load_sae(tmp_path / "a.safetensors").info["tensors"] == 1
+
+
+def test_a_language_model_that_is_missing_is_asked_for(tmp_path):
+    saes = {layer: replace(random_sae(8, 20), info=dict(layer=layer)) for layer in (1, 2)}
+    tokens = Tokens(torch.zeros(1, 4, dtype=torch.int64), torch.tensor([4]))
+    a, b, keep, rows = *saes.values(), tokens.counted, torch.ones(1, 8)
+    m, pairs = match(a, b, dead="keep"), {(1, 2): Pair(a, b, {"match": match(a, b, dead="keep")})}
+    way = {"one": {1: 3}}
+    calls = dict(
+        tokenize=lambda lm: tokenize(lm, ["a text"]),
+        hidden_states=lambda lm: hidden_states(lm, tokens, [1]),
+        norm_limits=lambda lm: norm_limits(lm, tokens, [1]),
+        exact_logits=lambda lm: exact_logits(lm, rows, 1, tokens.ids),
+        gather=lambda lm: gather(lm, saes, tokens, {1: 1.0, 2: 1.0}),
+        make_cards=lambda lm: make_cards(saes, lm, tokens, tmp_path / "cards"),
+        evidence=lambda lm: evidence(lm, pairs, tokens),
+        matching_score=lambda lm: matching_score(lm, a, b, m, tokens),
+        responses=lambda lm: responses(lm, a, b, {"match": m}, tokens),
+        effects=lambda lm: effects(lm, a, b, tokens),
+        promoted_by=lambda lm: promoted_by(lm, saes, way["one"], tokens.ids, 1.0),
+        steered=lambda lm: steered(lm, {"one": {1: rows[0]}}, tokens.ids[0], tokens, keep),
+        ablated=lambda lm: ablated(lm, saes, way, way["one"], tokens, keep),
+        verdicts=lambda lm: verdicts(lm, saes, {(1, 2): {"match": m}}, tokens, {1: 1.0, 2: 1.0}),
+        cache_states=lambda lm: cache_states(lm, tokens, [1], tmp_path / "states"),
+        train_suite=lambda lm: train_suite(lm, ["a text"], [1], tmp_path / "suite", l0_coefficients=1.0),
+    )
+    for name, call in calls.items():
+        for lm, said in (
+            (None, "not None"),
+            ("gpt2", "load_lm.'gpt2'. loads one"),
+            (torch.nn.ReLU(), "object of ReLU"),
+        ):
+            with pytest.raises(UsageError, match=f"a language model with .* is needed, .*{said}"):
+                call(lm)
+            assert not list(tmp_path.iterdir()), f"{name} leaves nothing"

@@ -135,7 +135,22 @@ def test_info_of_an_sae_and_of_a_suite(suite, here):
             2,
             "saved as a .safetensors file",
         ),
-        (["info", "no-such-thing"], 2, "unknown suite 'no-such-thing'"),
+        (
+            ["info", "no-such-thing"],
+            2,
+            "unknown suite 'no-such-thing'; it can be an embedded suite (smollm2-135m-resid)",
+        ),
+        (["trace", "smollm2-135m-resid/14/4000"], 2, "has no latent 4000 at layer 14; its latents are 0 to 2047"),
+        (["trace", "/14/1"], 2, "names no latent; give SUITE/LAYER/LATENT, as in smollm2-135m-resid/14/1091"),
+        (["check", "smollm2-135m-resid"], 2, "holds no run: it is not there"),
+        (["benchmark", "--ablate", "-1"], 2, "--ablate must be 0 or more, not -1"),
+        (["benchmark", "--each", "0"], 2, "--each must be 1 or more, not 0"),
+        (["run", "--dry-run", "--q", "nan"], 2, "q is a false discovery rate"),
+        (["run", "--dry-run", "--price", "-1"], 2, "--price must be 0 or more, not -1"),
+        (["run", "--dry-run", "--evaluate", "--documents", "0"], 2, "documents=0"),
+        (["run", "--rows", "none.py:rows"], 2, "there is no file none.py"),
+        (["export", "smollm2-135m-resid", "--to", "csv", "--lineages", "0"], 2, "--lineages must be at least 1, not 0"),
+        (["supernodes", "g.json", "--lineages", "smollm2-135m-resid", "--pin", "-1"], 2, "--pin must be 0 or more"),
         (["frobnicate"], 2, "invalid choice"),
         ([], 2, "required"),
     ],
@@ -258,6 +273,21 @@ def test_a_terminal_sees_a_progress_bar(suite, tmp_path):
     except OSError:  # the terminal closes with the process
         pass
     assert process.wait(60) == 0 and b"matching: 100%" in seen
+
+
+def test_files_stand_where_folders_are_needed(suite, here):
+    one, two = (suite / f"layer_{layer}.safetensors" for layer in (2, 3))
+    for args, says in (
+        (["match", one, two, "--out", one / "m.safetensors"], "is a file and no folder; choose another place"),
+        (["run", "--suite", one], "layer_2.safetensors is a file; a suite is a folder of SAEs"),
+        (["match", suite, two], "give one of layer_2.safetensors, layer_3.safetensors, layer_5.safetensors"),
+        (["check", one], "holds no run"),
+        (["explore", suite, "--out", one / "x.html"], "is a file and no folder; choose another place"),
+        (["info", one, "--states", two], "has no hidden states (one tensor [tokens, 16], floats)"),
+    ):
+        code, stdout, stderr = here(*args)
+        assert code == 2 and says in stderr and not stdout, stderr
+    assert not os.listdir()
 
 
 def test_a_match_never_replaces_weights(suite, here):

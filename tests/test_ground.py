@@ -7,6 +7,7 @@ from saematch.ground import (
     KINDS,
     UsageError,
     printable,
+    unknown,
     user_path,
     atomic,
     checksum,
@@ -37,6 +38,19 @@ from fastcore.test import expect_fail
 from safetensors.torch import save as safetensors_bytes
 
 
+def test_only_close_names_are_offered_as_close():
+    many = [f"layer_{k}/width_16k" for k in range(30)]
+    for name, known, said in (
+        ("jacard", ["jaccard", "cosine"], "'jacard'; closest: jaccard (and 1 more)"),
+        ("resid", ["smollm2-135m-resid", "gemma"], "'resid'; closest: smollm2-135m-resid (and 1 more)"),
+        ("nothing", many, "'nothing'; there are: layer_0/width_16k, layer_1/width_16k, layer_2/width_16k (and 27 more)"),
+        (99, [14, 19], "'99'; there are: 14, 19"),
+        ("x", [], "'x'; there are: none"),
+    ):
+        assert str(unknown("name", name, known)) == f"unknown name {said}"
+    assert str(unknown("suite", "nothing", many, far="give a folder")) == "unknown suite 'nothing'; give a folder"
+
+
 def test_a_failed_write_leaves_nothing():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.txt"
@@ -53,6 +67,9 @@ def test_a_failed_write_leaves_nothing():
             with atomic(path) as tmp:
                 tmp.write_text("half")
                 raise OSError(errno.ENOSPC, "No space left on device")
+        with expect_fail(OSError, "result.txt is a file and no folder, choose another place"):
+            with atomic(path / "below.txt") as tmp:
+                tmp.write_text("nowhere")
         assert [p.name for p in Path(folder).iterdir()] == ["result.txt"] and path.read_text() == "first"
 
 

@@ -44,7 +44,7 @@ def test_what_is_in_the_cache_needs_no_network():
         assert fetch("hf://user/results/a", **how) == found / "a" == here("hf://user/results/a", **how)
         assert here("hf://user/results/a", "run.json", **how) == found / "a/run.json" == here(found / "a", "run.json")
         assert hub_files("hf://user/results/a", **how) == (("user/results", sha, "a"), ["run.json"])
-        with expect_fail(UnknownName, "unknown place in hf://user/results 'b'; closest: a/run.json"):
+        with expect_fail(UnknownName, "unknown place in hf://user/results 'b'; there are: a/run.json"):
             fetch("hf://user/results/b", **how)
         assert address_of(found / "a") == ("user/results", sha, "a") and address_of(Path("a")) is None
         with expect_fail(OSError, "hf://user/other is not in the cache, and the hub cannot be reached"):

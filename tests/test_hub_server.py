@@ -6,17 +6,20 @@ import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save as safetensors_bytes
 
 import saematch
-from saematch import load_sae, load_suite, match, planted, random_sae
+from saematch import load_sae, load_suite, match, planted, random_sae, save_sae
 from saematch.ground import UnknownName, UsageError
 from saematch.hub import fetch
 from saematch.model.cards import Cards, cards, cards_folder
 from saematch.model.show import described, listed
 from saematch.studies.check import check
 from saematch.studies.cli import main
+from saematch.studies.cost import shapes
 from saematch.studies.share import fetch_run, send_cards, send_run
 from saematch.studies.toys import few_lineages, planted_folder, running
 
@@ -28,6 +31,7 @@ class Hub(BaseHTTPRequestHandler):
     "Repositories in memory: name -> list of commits, each a dictionary of files."
 
     repos: dict = {}
+    sent: list = []  # (file, bytes of it) for each answer that held some of it
 
     def log_message(self, *_):
         pass
@@ -85,8 +89,13 @@ class Hub(BaseHTTPRequestHandler):
         if not listed:
             if asked[3] not in files:
                 return self.refuse(404, "EntryNotFound")
-            data = files[asked[3]]
-            return self.answer(200, data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=sha)
+            data, part = files[asked[3]], re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+            said = dict(ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=sha)
+            first, last = (int(part[1]), min(int(part[2]), len(data) - 1)) if part else (0, len(data) - 1)
+            if self.command == "GET":
+                self.sent.append((asked[3], last + 1 - first))
+            said |= dict(Content_Range=f"bytes {first}-{last}/{len(data)}") if part else {}
+            return self.answer(206 if part else 200, data[first : last + 1], **said)
         if "/tree/" in path:
             tree = [dict(type="file", path=k, size=len(v), oid=hashlib.sha1(v).hexdigest()) for k, v in files.items()]
             return self.answer(200, tree)
@@ -98,7 +107,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     "The address of a server without repositories, and an empty cache."
-    monkeypatch.setattr(Hub, "repos", {})
+    monkeypatch.setattr(Hub, "repos", {}), monkeypatch.setattr(Hub, "sent", [])
     with running(ThreadingHTTPServer(("127.0.0.1", 0), Hub)) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         for name, value in (("HF_HUB_CACHE", str(tmp_path / "cache")), ("HF_HUB_OFFLINE", False)):
@@ -148,12 +157,68 @@ def test_saes_of_a_repository_are_fetched_one_by_one_from_one_commit(hub, tmp_pa
         load_suite(f"hf://user/saes@{1:040x}")
     with pytest.raises(UnknownName, match=r"unknown place in hf://user/saes 'layer_4'; closest: "):
         load_sae(f"hf://user/saes@{1:040x}/layer_4")
-    with pytest.raises(UsageError, match="for a folder of several SAEs use load_suite"):
-        load_sae(f"hf://user/saes@{1:040x}/res/width_1k")
-    assert there() == ["layer_3.safetensors", "layer_4.safetensors"]  # those of the folder, no other
+    assert suite[3].d_sae == 60 and there() == ["layer_3.safetensors", "layer_4.safetensors"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     again = load_suite(f"hf://user/saes@{1:040x}/res/width_1k")
     assert again.layers == [3, 4] and torch.equal(again[4].W_dec, known.W_dec)
+
+
+def written(sae, **cfg):
+    "The two files of SAELens' layout."
+    weights = safetensors_bytes({k: p.contiguous() for k, p in sae.parameters().items()})
+    cfg = dict(architecture="jumprelu", d_in=sae.d_model, d_sae=sae.d_sae, apply_b_dec_to_input=False) | cfg
+    return {"cfg.json": json.dumps(cfg).encode(), "sae_weights.safetensors": weights}
+
+
+def test_where_one_sae_is_expected_several_are_refused_before_anything_is_fetched(hub, capsys):
+    one, files = written(random_sae(8, 24)), {"README.md": b"two layers"}
+    files |= {f"res/layer_{layer}/{name}": data for layer in (3, 4) for name, data in one.items()}
+    Hub.repos["user/saes"] = [files | {"a.safetensors": b"weights", "b.safetensors": b"of old"}]
+    for place, names in (("", "a.safetensors, b.safetensors, res/layer_3, res/layer_4"), ("/res", "layer_3, layer_4")):
+        with pytest.raises(
+            UsageError, match=f"hf://user/saes{place} holds none of cfg.json.* give one of {names}; for"
+        ):
+            load_sae(f"hf://user/saes{place}")
+        assert main(["match", f"hf://user/saes{place}", "smollm2-135m-resid/layer_14"]) == 2
+    assert not Hub.sent and "give one of layer_3, layer_4" in capsys.readouterr().err
+    assert load_sae("hf://user/saes/res/layer_4").d_sae == 24
+    assert {name for name, _ in Hub.sent} == {f"res/layer_4/{name}" for name in one}, "the files of one SAE alone"
+    assert main(["info", "hf://user/saes/res"]) == 0, "a place of several is a suite"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_plan_asks_for_first_bytes_alone(hub, tmp_path, capsys):
+    sae = random_sae(64, 1200)
+    saes, header = {layer: written(sae) for layer in (3, 4)}, 100_001
+    save_sae(sae, tmp_path / "layer_5.safetensors")
+    files = {f"layer_{layer}/{name}": data for layer, of in saes.items() for name, data in of.items()}
+    files |= {"layer_5.safetensors": (tmp_path / "layer_5.safetensors").read_bytes()}
+    Hub.repos["user/saes"] = [files]
+    suite = load_suite("hf://user/saes")
+    assert len(files["layer_5.safetensors"]) > 10 * header and suite.layers == [3, 4, 5]
+    assert main(["run", "--suite", "hf://user/saes", "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert {name for name, _ in Hub.sent} == {n for n in files if n.endswith(".safetensors")}
+    assert all(size == header for _, size in Hub.sent) and "weights 4 MiB" in capsys.readouterr().out
+    known = shapes(suite)
+    whole = load_suite("hf://user/saes")[3], Hub.sent.clear()
+    assert {layer: (s.latents, s.d_model) for layer, s in known.items()} == dict.fromkeys((3, 4, 5), (1200, 64))
+    assert shapes(suite)[3].latents == whole[0].d_sae and {n for n, _ in Hub.sent} == {
+        "layer_4/sae_weights.safetensors",
+        "layer_5.safetensors",
+    }, "what is in the cache is read there"
+
+
+def test_where_first_bytes_do_not_tell_the_file_is_fetched_and_that_is_said(hub, tmp_path):
+    arrays = {k: p.numpy() for k, p in random_sae(8, 24).parameters().items()}
+    np.savez(tmp_path / "params.npz", **arrays)
+    data = (tmp_path / "params.npz").read_bytes()
+    Hub.repos["user/scope"] = [{f"layer_{layer}/params.npz": data for layer in (3, 4)} | {"README.md": b""}]
+    with pytest.warns(UserWarning, match="do not tell how large its SAEs are .* so they are fetched"):
+        found = shapes(load_suite("hf://user/scope"), [3])
+    assert found[3][:2] == (24, 8) and Hub.sent == [("layer_3/params.npz", len(data))]
+    Hub.repos["user/odd"] = [{"layer_3.safetensors": b"no header", "layer_4.safetensors": b""}]
+    with pytest.raises(ValueError, match="no complete safetensors file"), pytest.warns(UserWarning):
+        shapes(load_suite("hf://user/odd"), [3])
 
 
 def test_of_each_layer_the_sparsity_that_is_asked_for(hub):
@@ -179,6 +244,8 @@ def test_cards_go_and_come_back_and_stand_for_a_suite(hub, tmp_path, monkeypatch
     assert not list((tmp_path / "cache").rglob("layer_15.parquet")), "one layer is asked for, one is fetched"
     assert cards("hf://user/cards", 14)[1091].text() == known == cards(suite, 14, "hf://user/cards@main")[1091].text()
     assert described("hf://user/cards/14/1091") == known and listed("hf://user/cards", "is are", 1)
+    cards(suite, 14).save_pretrained(tmp_path / "kept")
+    assert cards(tmp_path / "kept", 14)[1091].text() == known == described(f"{tmp_path}/kept/14/1091")
     with pytest.raises(UsageError, match="holds no cards of layer 16"):
         Cards.from_pretrained("user/cards", layer=16)
     cards(suite, 15).push_to_hub("user/one", token=WRITES, commit_message="one layer")

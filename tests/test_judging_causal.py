@@ -112,6 +112,8 @@ def test_what_cannot_be_asked():
         responses(lm, b, a, dict(match=match(b, a)), tokens)
     with expect_fail(UsageError, "does not say which layer"):
         responses(lm, replace(a, info={}), b, dict(match=match(a, b)), tokens)
+    with expect_fail(UsageError, "a language model with TransformerLens' hooks is needed, not None; lm = load_lm()"):
+        responses(None, a, b, dict(match=match(a, b)), tokens)
     with expect_fail(ValueError, "is it of another model?"):
         responses(lm, replace(random_sae(5, 24), info=dict(layer=1)), b, {}, tokens)
 

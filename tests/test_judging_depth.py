@@ -81,7 +81,7 @@ def test_lineages_of_rows_of_ones_own():
     saes, _ = planted_layers()
     writes = lambda sae: 3 * sae.W_dec
     one, own = lineages(saes, seed=1, forks=False), lineages(saes, seed=1, forks=False, rows=writes)
-    assert torch.equal(one.members, own.members) and own.info["options"]["weights"] == "rows of <lambda>"
+    assert torch.equal(one.members, own.members) and own.info["options"]["weights"] == "rows given as a lambda"
     for wrong, says in ((lambda s: s.b_enc, "a row for each latent"), (lambda s: s.W_dec / 0, "infinite of")):
         try:
             lineages(saes, rows=wrong)

@@ -6,8 +6,11 @@ import torch
 from saematch.judging.frontier import (
     tuned,
     thinned,
+    trained,
 )
 
+
+from dataclasses import replace
 
 import torch
 
@@ -17,18 +20,25 @@ from saematch.saes.toys import planted, random_sae
 
 
 def test_training_finds_the_weights():
-    a = random_sae(16, 40, seed=0, apply_b_dec_to_input=True)
-    b, truth = planted(a, decoder_noise=0.2, encoder_noise=0.2, seed=1)
+    a = random_sae(32, 24, seed=0)
+    b, _ = planted(a, decoder_noise=0.2, encoder_noise=0.2, seed=1)
     g = torch.Generator().manual_seed(0)
-    x = a.decode((torch.rand(3000, 40, generator=g, dtype=a.dtype) < 0.1) * 4 * a.threshold)
-    y = x + 0.5 * torch.randn(16, generator=g, dtype=a.dtype)  # a constant that no weight of the SAEs knows
-    f, seen = a.encode(x), slice(0, 2000)
+    drawn = lambda *shape: torch.rand(*shape, generator=g, dtype=a.dtype)
+    f = (drawn(3000, 24) < 0.1) * (1.5 + 3 * drawn(3000, 24)) * a.threshold
     free = relations(a, b, k=2)
-    fit = tuned(free, f[seen], y[seen], steps=60)
+    weight = free.weight * (0.5 + drawn(*free.weight.shape))
+    moved = replace(free.a, b_dec=a.b_dec + 0.3 * torch.randn(32, generator=g, dtype=a.dtype))
+    true = replace(free, weight=weight, a=moved)  # what B's hidden states are made of, and training is to find
+    y, seen = b.decode(true.apply(f)), slice(0, 2000)
+    fit = tuned(free, f[seen], y[seen], steps=150)
+    strange = tuned(free, f[seen], y[seen].roll(1000, 0), steps=150)  # of other tokens
     assert torch.equal(fit.index, free.index) and torch.equal(free.a.b_dec, a.b_dec) and not fit.weight.requires_grad
-    score = lambda r: fidelity(b, r.apply(f[2000:]), b.encode(y[2000:]), y[2000:])
-    assert score(fit)["EV"] > score(free)["EV"] + 0.05
-    score(fit)["EV"] - score(free)["EV"]
+    wrong = lambda r: ((r.weight - weight) / free.weight)[free.index >= 0].abs().median().item()
+    EV = lambda r: fidelity(b, r.apply(f[2000:]), b.encode(y[2000:]), y[2000:])["EV"]
+    found = {name: (wrong(r), EV(r)) for name, r in dict(begun=free, trained=fit, strangers=strange).items()}
+    assert found["trained"][0] < found["begun"][0] / 4 < found["begun"][0] < found["strangers"][0]
+    assert found["trained"][1] > 0.98 > 0.95 > found["begun"][1] > found["strangers"][1]
+    found
 
 
 def test_the_budget_is_kept():

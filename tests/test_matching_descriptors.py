@@ -9,6 +9,7 @@ from saematch.matching.descriptors import (
     block_shares,
     described,
     given_rows,
+    function_name,
     narrowed,
 )
 
@@ -166,7 +167,8 @@ def test_rows_of_ones_own_are_checked():
     assert torch.allclose(given_rows(pair, (X, Y), "cosine")[0].norm(dim=1), torch.ones(9, dtype=X.dtype))
     for wrong, error, said in (
         ("decoder", TypeError, "rows must be a function of an SAE, or two tables"),
-        (lambda sae: sae.W_dec.T, ValueError, "the table that <lambda> returned for A must be a tensor of floats [9, k]"),
+        (lambda sae: sae.W_dec.T, ValueError, "returned for A must be a tensor of floats [9, k]"),
+        (lambda sae: sae.W_dec.T, ValueError, "the table that the lambda of rows="),
         (lambda sae: None, ValueError, "not NoneType"),
         ((X, Y[:, :3]), ValueError, "rows of A have 6 columns, rows of B 3"),
         ((X * float("nan"), Y), ValueError, "the table of A has 54 NaN"),
@@ -174,6 +176,9 @@ def test_rows_of_ones_own_are_checked():
     ):
         with expect_fail(error, said):
             given_rows(pair, wrong)
+    written = eval(compile("lambda sae: None", torch.__file__, "eval"))  # as if it stood in a file
+    assert function_name(written) == "the lambda of rows= (__init__.py:1)" and function_name(describe) == "describe"
+    assert function_name(eval("lambda sae: None")) == "the lambda of rows="
 
 
 def test_wrong_questions_get_an_answer():

@@ -62,7 +62,7 @@ def test_one_lineage_and_the_match_of_two_layers():
     assert "3 layers" in repr(t) and "| lineages | 2 | 1 | 1 |" in t._repr_markdown_()
     with expect_fail(KeyError, "unknown layer of these lineages '7'"):
         t.of(7, 0)
-    with expect_fail(KeyError, "unknown latent of layer 6 '3'"):
+    with expect_fail(KeyError, "layer 6 has no latent 3; its latents are 0 to 2"):
         t.of(6, 3)
     t.of(4, 0, labels={(4, 0): "infinitive to"})
 

@@ -29,7 +29,12 @@ from saematch.saes.toys import planted, random_sae
 def test_rows_of_ones_own_take_the_same_way():
     a = random_sae(24, 60, seed=0)
     b, truth = planted(a, decoder_noise=0.3, encoder_noise=0.3, seed=1)
-    decoder_rows = lambda sae: sae.W_dec
+
+
+    def decoder_rows(sae):
+        return sae.W_dec
+
+
     m, own = match(a, b, weights="decoder"), match(a, b, rows=decoder_rows)
     assert own.index.equal(m.index) and torch.allclose(own.cost, m.cost) and own.proof.status == "optimal"
     tables = match(a, b, rows=(fold(a).W_dec, fold(b).W_dec))
@@ -38,6 +43,7 @@ def test_rows_of_ones_own_take_the_same_way():
     with expect_fail(ValueError, "rows of A have 24 columns, rows of B 30"):
         match(a, other, rows=decoder_rows)
     assert match(a, other, rows=(torch.eye(60), torch.eye(60).flip(0))).index.tolist() == list(range(59, -1, -1))
+    assert match(a, b, rows=lambda sae: sae.W_dec).info["weights"] == "rows given as a lambda"
     own.info["weights"]
 
 

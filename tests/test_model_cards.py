@@ -5,6 +5,7 @@ import torch
 
 from saematch.model.cards import (
     make_cards,
+    layers_with_cards,
     cards,
     card,
 )
@@ -93,6 +94,9 @@ def test_what_is_not_there_is_named():
         card(SUITE, 3, 0, folder)
     with expect_fail(UsageError, "made from other weights"):
         card(Toys({2: toy_sae(2, 9)}), 2, 0, folder)
+    assert card(str(folder), 2, 3).latent == 3 and layers_with_cards(folder) == [1, 2], "a folder that holds cards itself"
+    with expect_fail(UsageError, "there are cards of"):
+        card(folder, 3, 0)
     for name in ("layer_2", "words", "texts"):
         whole = (path := folder / f"{name}.parquet").read_bytes()
         path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])

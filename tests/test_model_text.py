@@ -50,4 +50,10 @@ def test_documents_become_rows():
         tokenize(lm, ["w1"])
     with expect_fail(ValueError, "between 3 and the model's context of 64"):
         tokenize(lm, ["w1 w2"], length=65)
+    for none, said in (
+        (None, "not None; lm = load_lm() loads one"),
+        ("gpt2", "the name 'gpt2'; lm = load_lm('gpt2') loads"),
+    ):
+        with expect_fail(UsageError, said):
+            tokenize(none, ["w1 w2"])
     t.ids, t.counted.int()

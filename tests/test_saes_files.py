@@ -29,9 +29,9 @@ def test_an_embedded_sae_is_loaded_by_its_name():
     sae = load_sae("smollm2-135m-resid/layer_14")
     assert (sae.layer, sae.info["source"], sae.d_sae) == (14, "smollm2-135m-resid/layer_14", 2048)
     assert load_sae("smollm2-135m-resid/14").info["source"] == sae.info["source"]
-    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; closest"):
+    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; there are: 14, 15"):
         load_sae("smollm2-135m-resid/layer_20")
-    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid 'last'; closest"):
+    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid 'last'; there are: 14, 15"):
         load_sae("smollm2-135m-resid/last")
     assert torch.equal(SAE.from_pretrained("smollm2-135m-resid/layer_14").W_dec, sae.W_dec)
     sae

@@ -5,6 +5,8 @@ import torch
 
 from saematch.saes.layers import (
     files_below,
+    not_one,
+    place_of,
     digits_in,
     by_layer,
     closest_to,
@@ -17,6 +19,15 @@ from pathlib import Path
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
+
+
+def test_what_is_not_one_sae_is_listed():
+    names = [f"layer_{k}/{name}" for k in range(8) for name in ("cfg.json", "sae_weights.safetensors")]
+    said = str(not_one("here", map(Path, names)))
+    assert "give one of layer_0, layer_1, layer_2, layer_3, layer_4, layer_5 and 2 more; for a folder of several" in said
+    assert str(not_one("here", [Path("a/b.txt"), Path("a/c.txt")])).endswith("so it is not one SAE; it holds a")
+    assert str(not_one("here", [])).endswith("it holds nothing") and place_of("a/b") == Path("a/b")
+    print(said)
 
 
 def test_a_loop_of_links_ends():

@@ -41,10 +41,12 @@ def test_suites_are_lazy_and_know_their_layers():
     suite = load_suite("smollm2-135m-resid")
     assert suite[16].layer == 16 and suite[16] is suite[16] and suite[16].dtype == torch.float32
     assert [suite[layer].d_sae for layer in suite] == [2048] * 6 and len(suite._loaded) == suite.keep
-    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; closest"):
+    with expect_fail(UnknownName, "unknown layer of smollm2-135m-resid '20'; there are: 14, 15"):
         suite[20]
     with expect_fail(UnknownName, "unknown suite 'smollm2-135m-risid'; closest: smollm2-135m-resid"):
         load_suite("smollm2-135m-risid")
+    with expect_fail(UnknownName, "it can be an embedded suite (smollm2-135m-resid), a folder of SAEs, hf://user/repo, or"):
+        load_suite("nothing of the kind")
     with expect_fail(UsageError, "must contain {layer}"):
         load_suite("smollm2-135m-resid", pattern="layer_14")
     assert torch.equal(load_sae("smollm2-135m-resid/layer_17").W_dec, suite[17].W_dec)
@@ -96,7 +98,7 @@ def test_a_latent_that_is_not_there_is_named():
     suite.check_latent(14, 2047)
     for asked, said in (
         ((99, 1), "unknown layer of smollm2-135m-resid '99'"),
-        ((14, 2048), "layer 14 '2048'; closest: 2047"),
+        ((14, 2048), "has no latent 2048 at layer 14; its latents are 0 to 2047"),
     ):
         with expect_fail(UnknownName, said):
             suite.check_latent(*asked)

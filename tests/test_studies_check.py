@@ -46,7 +46,7 @@ def test_a_match_that_is_whole_and_not_true_is_found():
         assert "other weights than the run was made from; put the weights back" in found.lines()[0] and not found.ok
         assert check(out, Path(home) / "elsewhere", progress=False).ok, "what cannot be known is not wrong"
         unknown = check(out, Path(home) / "elsewhere", progress=False).lines()
-        with expect_fail(UsageError, "holds no run"):
+        with expect_fail(UsageError, "holds no run: it has no run.json; give the folder that saematch run wrote"):
             check(suite)
     unknown[0].replace(home, "")
 

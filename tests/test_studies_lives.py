@@ -104,7 +104,7 @@ def test_a_trace_names_members_links_and_chance():
     assert "strangers have" in text and f"{len(members)} of 3 layers" in text
     alone = t.frame().query("length == 1").iloc[0]
     assert "is alone" in traced(t, int(alone.layer), int(alone.latent))
-    with expect_fail(KeyError, "unknown latent of layer 1"):
+    with expect_fail(KeyError, "layer 1 has no latent"):
         traced(t, 1, 60)
     print(text)
 

@@ -60,7 +60,7 @@ def test_what_is_wrong_is_named():
         says(zero)
     with expect_fail(ValueError, "returns NoneType"):
         claims_of("mine", lambda w: None, world)
-    with expect_fail(ValueError, "costs must be a tensor [6, 6], not [2, 2]"):
+    with expect_fail(ValueError, "the matcher 'mine': costs must be a tensor [6, 6], not [2, 2]"):
         claims_of("mine", by_cost(lambda w: torch.zeros(2, 2)), world)
     with expect_fail(ValueError, "36 costs are NaN, the first is that of [0, 0]"):
         claims_of("mine", by_cost(lambda w: torch.full((6, 6), torch.nan)), world)

@@ -6,6 +6,8 @@ import torch
 from saematch.studies.measure import (
     read_states,
     read_effects,
+    check_counts,
+    fitting,
     worlds_of,
 )
 
@@ -66,4 +68,12 @@ def test_worlds_of_a_suite():
         next(worlds_of(suite, ("seeds",)))
     with expect_fail(UsageError, "unknown kind of worlds 'planted worlds'; closest: planted"):
         next(worlds_of(suite, ("planted worlds",)))
+    for counts, said in (
+        (dict(documents=0), "--documents must be 1 or more, not 0"),
+        (dict(ablate=-1), "--ablate must be 0"),
+    ):
+        with expect_fail(UsageError, said):
+            check_counts(**counts)
+    with expect_fail(ValueError, "is it of another model?"):
+        fitting(toy_lm(), None, {2: random_sae(9, 20)})
     names

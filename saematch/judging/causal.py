@@ -20,7 +20,7 @@ from .evidence import Score, check_site
 from ..matching.match import Match
 from ..model.activations import hidden_states, norm_limits, site
 from ..model.gather import within
-from ..model.text import Tokens
+from ..model.text import Tokens, check_lm
 from ..saes.gauge import gauge_of, usable_units
 from ..saes.sae import SAE
 
@@ -50,6 +50,7 @@ def passed_on(
     stop: int | None = None,  # the last block to compute; default: all, and the logits
 ) -> Tensor:  # logits, or the residual stream after block `stop`
     "What the model makes of a hidden state. Blocks before are not computed (a bridge computes and discards them)."
+    check_lm(lm)
     x = x.to(lm.cfg.dtype)
     if type(lm).__name__ == "TransformerBridge":
         last, put = [], (site(layer), lambda value, hook: x)

@@ -21,7 +21,7 @@ from .routes import Pair
 from .sums import key, measure, merge
 from ..matching.match import Match, match
 from ..model.activations import norm_limits, site
-from ..model.text import Tokens
+from ..model.text import Tokens, check_lm
 from ..saes.gauge import check_pair
 from ..saes.sae import SAE
 
@@ -256,6 +256,7 @@ def check_evidence(lm, pairs: dict):
 # %% ../../nbs/judging/07_evidence.ipynb #edc6576a
 def check_site(lm, layer: int, sae: SAE):
     "Raise UsageError or ValueError unless the SAE reads and writes the residual stream of this model after this block."
+    check_lm(lm)
     if not 0 <= layer < lm.cfg.n_layers:
         raise UsageError(f"the model has layers 0..{lm.cfg.n_layers - 1}, not {layer}")
     if sae.transcoder:

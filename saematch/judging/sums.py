@@ -17,7 +17,7 @@ from torch import Tensor
 from .routes import Active, Pair, carry_factor
 from ..matching.match import Match
 from ..model.activations import hidden_states, site
-from ..model.text import Tokens
+from ..model.text import Tokens, check_lm
 
 # %% ../../nbs/judging/06_sums.ipynb #942a21da
 OF_TEXT = {
@@ -186,6 +186,7 @@ def loss_from(
 
     That block and those before it are not computed (a bridge computes and discards them).
     """
+    check_lm(lm)
     ids, x = ids.to(x.device), x.to(lm.cfg.dtype)
     if type(lm).__name__ == "TransformerBridge":
         logits = lm.run_with_hooks(ids, fwd_hooks=[(site(layer), lambda value, hook: x)])[:, :-1].flatten(0, 1)

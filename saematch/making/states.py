@@ -24,7 +24,7 @@ from torch import Tensor
 from ..ground import UsageError, progress_bar, read_json, write_json
 from ..model.activations import hidden_states
 from ..model.lm import weights_sha256
-from ..model.text import Tokens
+from ..model.text import Tokens, check_lm
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -182,6 +182,7 @@ def states_settings(
     massive: float,
 ) -> dict:
     "What hidden states depend on, as states.json records it. Raises UsageError for layers or lengths the model lacks."
+    check_lm(lm)
     ids = tokens.ids
     if ids.shape[1] > lm.cfg.n_ctx:
         raise UsageError(f"sequences of {ids.shape[1]} tokens are longer than the model's context of {lm.cfg.n_ctx}")

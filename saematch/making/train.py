@@ -25,6 +25,7 @@ from torch import Tensor
 from ..ground import UsageError, atomic, progress_bar, read_json, write_json
 from .states import States, cache_states, pack
 from ..model.activations import site
+from ..model.text import check_lm
 from ..saes.files import load_sae
 from ..writer import one_writer
 
@@ -262,6 +263,7 @@ def train_suite(
     """
     if "seed" in settings:
         raise UsageError("train_suite gives each SAE a seed of its own; train_sae takes one")
+    check_lm(lm)
     folder, several = Path(folder), isinstance(l0_coefficients, Mapping)
     packed = pack(texts, lm.tokenizer, context)
     with one_writer(folder):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['BALANCES', 'HALF', 'Rows', 'blocks', 'describe', 'check_choices', 'balance_factor', 'descriptors', 'block_shares',
-           'stays_on_disk', 'in_small', 'block_tables', 'beside', 'described', 'given_rows', 'both_rows', 'made_rows',
-           'checked_rows', 'rows_of', 'narrowed']
+           'stays_on_disk', 'in_small', 'block_tables', 'beside', 'described', 'given_rows', 'both_rows',
+           'function_name', 'made_rows', 'checked_rows', 'rows_of', 'narrowed']
 
 # %% ../../nbs/matching/02_descriptors.ipynb #23aa165d
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64
@@ -227,14 +228,24 @@ def both_rows(rows: Rows, saes: tuple[SAE, SAE]) -> tuple[Float[Tensor, "n k"], 
     return X, Y
 
 # %% ../../nbs/matching/02_descriptors.ipynb #own0001b
+def function_name(function: Callable) -> str:
+    "What to call a function of rows in a message. A lambda has no name: the argument, and where it is written."
+    name = getattr(function, "__name__", type(function).__name__)
+    if name != "<lambda>":
+        return name
+    written = Path(function.__code__.co_filename)
+    at = f" ({written.name}:{function.__code__.co_firstlineno})" if written.is_file() else ""  # a cell is no file
+    return f"the lambda of rows={at}"
+
+
 def made_rows(
     rows: Callable[[SAE], Tensor],
     sae: SAE,
     side: str = "an SAE",  # what to call it in a message, if it has no layer
 ) -> Float[Tensor, "n k"]:
     "What a function gives for an SAE. Raises ValueError that names both unless it is a row for each latent."
-    function, of = getattr(rows, "__name__", type(rows).__name__), side if sae.layer is None else f"layer {sae.layer}"
-    return checked_rows(f"the table that {function} returned for {of}", rows(sae), sae.d_sae)
+    of = side if sae.layer is None else f"layer {sae.layer}"
+    return checked_rows(f"the table that {function_name(rows)} returned for {of}", rows(sae), sae.d_sae)
 
 
 def checked_rows(

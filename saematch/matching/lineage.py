@@ -19,7 +19,15 @@ from fastcore.basics import patch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..ground import UsageError, check_target, parse_json, read_safetensors, unknown, write_safetensors
+from saematch.ground import (
+    UnknownName,
+    UsageError,
+    check_target,
+    parse_json,
+    read_safetensors,
+    unknown,
+    write_safetensors,
+)
 from ..hub import here
 from .joint import link_table, member_table
 from .match import Match
@@ -241,7 +249,7 @@ def of(self: Lineages, layer: int, latent: int, labels: Mapping | None = None) -
     "The lineage of a latent. Raises UnknownName for a layer or latent that is not there."
     x = self.at(layer)
     if not 0 <= latent < self.widths[x]:
-        raise unknown(f"latent of layer {layer}", latent, [0, self.widths[x] - 1])
+        raise UnknownName(f"layer {layer} has no latent {latent}; its latents are 0 to {self.widths[x] - 1}")
     return Lineage(self, int((self.members[:, x] == latent).nonzero()[0]), labels or {})
 
 

@@ -192,7 +192,10 @@ def on_cpu(a: Assignment) -> Assignment:
 # %% ../../nbs/matching/04_match.ipynb #ownm0001
 def named(rows: Rows) -> str:
     "What a match says of the rows that it compared."
-    return f"rows of {getattr(rows, '__name__', type(rows).__name__)}" if callable(rows) else "rows given as tables"
+    if not callable(rows):
+        return "rows given as tables"
+    name = getattr(rows, "__name__", type(rows).__name__)
+    return "rows given as a lambda" if name == "<lambda>" else f"rows of {name}"
 
 # %% ../../nbs/matching/04_match.ipynb #e5f0feee
 def candidates(

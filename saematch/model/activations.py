@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .text import Tokens
+from .text import Tokens, check_lm
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -33,6 +33,7 @@ def hidden_states(
     layers: Iterable[int],
 ) -> dict[int, Float[Tensor, "documents length d_model"]]:  # layer -> the residual stream after that block
     "Hidden states of several layers from one forward pass that stops after the last of them."
+    check_lm(lm)
     layers, found = list(layers), {}
     hooks = [(site(l), lambda x, hook, l=l: found.__setitem__(l, x)) for l in layers]
     lm.run_with_hooks(tokens.ids.to(lm.cfg.device), return_type=None, stop_at_layer=max(layers) + 1, fwd_hooks=hooks)

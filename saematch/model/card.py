@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .activations import site
-from .text import Tokens
+from .text import Tokens, check_lm
 from ..saes.health import dead, duplicates
 from ..saes.sae import SAE
 from ..saes.suite import fingerprint
@@ -203,6 +203,7 @@ def direct_logits(
 
     Blocks that come after the row are left out: a poor approximation of `exact_logits` but for the last layers.
     """
+    check_lm(lm)
     long = 1e3 * torch.nn.functional.normalize(rows, dim=1)  # beside it the norm's epsilon is nothing
     logits = lm.unembed(lm.ln_final(long[:, None].to(lm.cfg.device, lm.cfg.dtype)))[:, 0]
     return logits - logits.mean(1, keepdim=True)
@@ -216,6 +217,7 @@ def exact_logits(
     ids: Int64[Tensor, "texts length"],  # texts as tokens; the row is added at the last of each
 ) -> Float[Tensor, "latents texts vocabulary"]:
     "What adding each row to the hidden state after a block changes in the logits of the next token, mean taken off."
+    check_lm(lm)
 
     def logits(row: Float[Tensor, " d_model"]) -> Float[Tensor, "texts vocabulary"]:
         add = lambda x, hook: torch.cat([x[:, :-1], x[:, -1:] + row.to(x)], dim=1)
@@ -278,6 +280,7 @@ def card_by_hand(
     suite: str = "",
 ) -> Card:
     "The definition of a card: every number in the plainest way, for one latent."
+    check_lm(lm)
     ids, mask = tokens.ids.numpy(), keep.cpu().numpy()
     f = np.where(mask, sae.encode(states)[..., latent].cpu().numpy(), 0)
     strength, words = np.abs(f), token_texts(lm.tokenizer, range(lm.cfg.d_vocab))

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..ground import UsageError, progress_bar, read_safetensors, write_safetensors
 from .activations import hidden_states
 from .card import AFTER, BEFORE, BINS, SAMPLE, TOP, lots
-from .text import Tokens
+from .text import Tokens, check_lm
 from ..saes.sae import SAE
 
 if TYPE_CHECKING:
@@ -299,6 +299,7 @@ def gather(
     progress: bool | None = None,
 ) -> Gather:
     "Run the model over a text and gather the cards of all layers. Raises UsageError if no position counts."
+    check_lm(lm)
     found = Gather(saes, lm.cfg.d_vocab, shared)
     if path is not None:
         resume(found, path, key)

@@ -232,8 +232,9 @@ def show_latent(sae: SAE, latent: int, folder: str | Path | None = None) -> Card
 def latent_named(text: str, parts: int) -> list:
     "SUITE/LAYER/LATENT or LAYER/LATENT, read from the right. Raises UsageError for anything else."
     found = text.rsplit("/", 2) if parts == 3 else text.split("/")
-    if len(found) != parts or not all(p.isdecimal() for p in found[-2:]):
-        raise UsageError(f"{text!r} names no latent; give {'SUITE/' * (parts == 3)}LAYER/LATENT, as in 14/1091")
+    if len(found) != parts or not found[0] or not all(p.isdecimal() for p in found[-2:]):
+        how = "SUITE/LAYER/LATENT, as in smollm2-135m-resid/14/1091" if parts == 3 else "LAYER/LATENT, as in 14/1091"
+        raise UsageError(f"{text!r} names no latent; give {how}")
     return [*found[:-2], *map(int, found[-2:])]
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEXTS', 'HELD_OUT', 'local_path', 'file_texts', 'hub_texts', 'documents_of', 'load_text', 'Tokens', 'joined',
-           'tokenize']
+           'check_lm', 'tokenize']
 
 # %% ../../nbs/model/03_text.ipynb #05e19d3a
 import json
@@ -150,6 +150,15 @@ def joined(
     pad = lambda ids: torch.nn.functional.pad(ids, (0, longest - ids.shape[1]))
     return Tokens(torch.cat([pad(t.ids) for t in parts]), torch.cat([t.lengths for t in parts]), parts[0].special)
 
+# %% ../../nbs/model/03_text.ipynb #tx030021
+def check_lm(lm: object) -> None:
+    "Raise UsageError, which says how to load one, unless this is a language model with TransformerLens' hooks."
+    if not hasattr(lm, "cfg"):
+        named = isinstance(lm, (str, Path))
+        is_now = repr(lm) if lm is None else f"the name {str(lm)!r}" if named else f"an object of {type(lm).__name__}"
+        how = f"load_lm({repr(str(lm)) if named else ''})"
+        raise UsageError(f"a language model with TransformerLens' hooks is needed, not {is_now}; lm = {how} loads one")
+
 # %% ../../nbs/model/03_text.ipynb #6d660168
 def tokenize(
     lm: "HookedTransformer | TransformerBridge",
@@ -160,6 +169,7 @@ def tokenize(
 
     Raises UsageError for a length the model cannot read, ValueError if no text is long enough to predict anything.
     """
+    check_lm(lm)
     tokenizer = lm.tokenizer
     bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if bos is None:

@@ -27,6 +27,7 @@ from .matches import load_done
 from .options import Options, Trial
 from .passes import chunk_file, chunks
 from .plan import STRANGERS, Task, check_names, own_tasks, parse_layers, parse_variants, plan
+from .trial import check_trial
 
 # %% ../../nbs/studies/37_ahead.ipynb #ah37010
 class Part(NamedTuple):
@@ -291,12 +292,14 @@ def plan_run(
     machine: Machine | None = None,  # default: this one
     **options,  # of `Options`
 ) -> Plan:
-    """What `run` with the same arguments will do, from shapes alone.
+    """What `run` with the same arguments will do, from shapes alone; of SAEs on the hub only first bytes are fetched.
 
     Weights are read where a header does not tell the shape, and where `out` holds a run of these layers and options.
 
     Raises UsageError like `run`, and for a release whose sizes cannot be had.
     """
+    if trial is not None:
+        check_trial(trial)
     suite = suite if isinstance(suite, Suite) else load_suite(suite, pattern)
     layers, options = parse_layers(layers, suite.layers), Options(**options)
     shape, there = shapes(suite, layers), None if out is None else user_path(out)

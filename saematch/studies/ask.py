@@ -79,8 +79,9 @@ def suite_asked(
 def cmd_info(source: str, pattern: str | None, states: str | None, l0: float | None = None) -> None:
     "`saematch info`: what an SAE or a suite is."
     from saematch.ground import printable
-    from saematch.saes.files import NoSAE, load_sae
+    from saematch.saes.files import load_sae
     from saematch.saes.health import health
+    from saematch.saes.layers import NoSAE
 
     try:
         sae = load_sae(source)
@@ -109,7 +110,8 @@ def hidden_states(path: "str | Path", sae: "SAE") -> "Tensor":
     name = f"layer_{sae.layer}" if f"layer_{sae.layer}" in found else found[0] if len(found) == 1 else None
     if name is None or tensors[name].shape[1] != sae.d_model:
         there = ", ".join(f"{k} {list(t.shape)}" for k, t in tensors.items())
-        raise_usage(f"{path} has no hidden states layer_{sae.layer} of {sae.d_model} dimensions; it has {there}")
+        want = "one tensor" if sae.layer is None else f"layer_{sae.layer}"
+        raise_usage(f"{path} has no hidden states ({want} [tokens, {sae.d_model}], floats); it has {there}")
     x = tensors[name].float()
     keep = tensors.get("keep", torch.ones(len(x))).bool()
     if keep.shape != (len(x),) or not x[keep].any():
@@ -151,7 +153,9 @@ def plan_asked(options: dict) -> "Plan":
     from saematch.studies.ahead import plan_run
     from saematch.studies.cost import this_machine
     from saematch.studies.options import Options, offered
+    from saematch.studies.run import check_given
 
+    check_given(None, options.get("q", 0.05))
     known = {o.name for o in offered(Options)}
     known |= set("suite layers out pattern trial lineages variants adjacent rows".split())
     given = {k: v for k, v in options.items() if k in known}
@@ -160,6 +164,8 @@ def plan_asked(options: dict) -> "Plan":
 
 def planned(options: dict) -> bool:
     "Print the plan if `--dry-run` asks for it. Raises UsageError for a price without a plan."
+    if options["price"] is not None and not options["price"] >= 0:
+        raise_usage(f"--price must be 0 or more, not {options['price']:g}")
     if options["dry_run"]:
         print(plan_asked(options))
     elif options["price"] is not None:

@@ -316,7 +316,8 @@ def check(
     """
     folder = user_path(folder)
     if not (folder / "run.json").is_file() and not (folder / MANIFEST).is_file():
-        raise UsageError(f"{folder} holds no run; make one with saematch run --out {folder}")
+        todo = "it has no run.json; give the folder that saematch run wrote" if folder.exists() else "it is not there"
+        raise UsageError(f"{folder} holds no run: {todo}")
     with progress_bar(progress=progress, total=len(files_in(folder)), desc="checking", unit="file") as bar:
         found = list(all_whole(folder, bar.update))
         broken = {name for name, _, _, state, _ in found if state == "wrong"}

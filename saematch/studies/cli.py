@@ -198,6 +198,7 @@ def cmd_match(a: str, b: str, out: str | None, top: int, **options) -> None:
     from saematch.ground import check_target
     from saematch.matching.match import match
     from saematch.saes.files import load_sae
+    from saematch.writer import check_place
 
     if top < 0:
         raise_usage(f"--top must be 0 or more, not {top}")
@@ -205,7 +206,7 @@ def cmd_match(a: str, b: str, out: str | None, top: int, **options) -> None:
         out = os.path.expanduser(out)
         if not out.endswith(".safetensors"):
             raise_usage(f"--out {out}: a match is saved as a .safetensors file")
-        check_target(Path(out), "saematch.match")
+        check_place(out), check_target(Path(out), "saematch.match")
     m = match(load_sae(a), load_sae(b), progress=sys.stderr.isatty(), **options)
     say(m._repr_markdown_())
     if top > 0:

@@ -6,12 +6,13 @@
 __all__ = ['BLOCK', 'TERMS', 'KINDS', 'SHARED', 'GPUS', 'EXACT', 'Size', 'columns', 'terms_of_match', 'blocks_above', 'terms',
            'measurements', 'sizes', 'factors', 'held', 'fitted', 'operations', 'memory', 'Machine', 'product_speed',
            'processor', 'this_machine', 'on_gpu', 'seconds', 'Shape', 'npz_shape', 'header_shape', 'released_shape',
-           'shape_of', 'shapes']
+           'hub_shape', 'shape_of', 'shapes']
 
 # %% ../../nbs/studies/36_cost.ipynb #co36003
 import os
 import platform
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..ground import UsageError, machine_memory, parse_json, read_json, unknown, write_json
-from ..hub import here
+from ..hub import HUB, hub_name, hub_shapes, in_cache
 from ..matching.names import NAMES
 from ..model.lm import cache_folder
+from ..saes.layers import place_of
 from ..saes.suite import Suite, load_suite
 
 # %% ../../nbs/studies/36_cost.ipynb #co36007
@@ -186,7 +188,8 @@ def product_speed(repeat: int = 3, n: int = 1024) -> float:
 def processor() -> str:
     "What the processor calls itself."
     try:
-        names = [l.partition(":")[2].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [l.partition(":")[2].strip() for l in lines if l.startswith("model name")]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
@@ -283,12 +286,33 @@ def released_shape(release: str, sae_id: str) -> Shape:
     return Shape(cfg["d_sae"], cfg["d_in"], 4 * 2 * cfg["d_sae"] * cfg["d_in"])
 
 
+def hub_shape(source: str) -> Shape | None:
+    "The shape of an SAE of the hub, from the first bytes of its weights; None where they do not tell it."
+    at = hub_name(source)
+    weights = at.path if at.path.endswith((".safetensors", ".npz")) else f"{at.path}/sae_weights.safetensors".strip("/")
+    source = str(at._replace(path=weights))
+    if (there := in_cache(source)) is not None or weights.endswith(".npz"):
+        return there and header_shape(there)
+    try:
+        tensors, size = hub_shapes(source)
+        return Shape(*tensors["W_dec"], size)
+    except (OSError, KeyError, ValueError, TypeError):
+        return None  # fetching it will say what is wrong
+
+
 def shape_of(suite: Suite, layer: int) -> Shape:
     "The shape of one SAE of a suite, from its header if it has one. Raises UsageError, or what loading it raises."
     source = suite.sources[layer]
     if len(source) == 2:
         return released_shape(*source)
-    if (found := header_shape(here(source[0], below=False))) is not None:
+    if str(source[0]).startswith(HUB):
+        if (found := hub_shape(source[0])) is not None:
+            return found
+        what = (
+            "the first bytes of its files do not tell how large its SAEs are (.npz files do not), so they are fetched"
+        )
+        warnings.warn(f"{suite.name}: {what}", stacklevel=4)
+    if (found := header_shape(place_of(source[0]))) is not None:
         return found
     sae = suite[layer]
     return Shape(sae.d_sae, sae.d_model, 4 * sum(p.numel() for p in sae.parameters().values()))

@@ -156,9 +156,11 @@ def cmd_explore(where: str | None, out: str | None, serve: bool, port: int) -> N
     from pathlib import Path
 
     from saematch.studies.lives import lineages_of, run_of
-    from saematch.writer import note_files, one_writer
+    from saematch.writer import check_place, note_files, one_writer
 
     where = where or default_place()
+    if out:
+        check_place(out)
     t, folder = lineages_of(where, sys.stderr.isatty()), run_of(where)
     if serve:
         return serve_lineages(t, port)

@@ -247,7 +247,10 @@ def claims_of(
     matcher = matcher if isinstance(matcher, Matcher) else Matcher(matcher)
     if lacking := [need for need in matcher.needs if getattr(world, NEEDS[need]) is None]:
         raise UsageError(f"the matcher {name!r} needs {' and '.join(lacking)}, and {world.name!r} has none")
-    found = matcher.find(world)
+    try:
+        found = matcher.find(world)
+    except ValueError as e:
+        raise (UsageError if isinstance(e, UsageError) else ValueError)(f"the matcher {name!r}: {e}") from e
     if isinstance(found, Match):
         found = Claims(found.index, -found.cost, factor=carry_factor(world.a, world.b, found))
     if not isinstance(found, Claims):
@@ -262,7 +265,7 @@ def matchers_named(names: Iterable[str] | Mapping[str, Matcher | Callable]) -> d
         return dict(names)
     for name in (names := list(names)):
         if name not in MATCHERS:
-            raise unknown("matcher", name, MATCHERS, f"; there are {', '.join(MATCHERS)}")
+            raise unknown("matcher", name, MATCHERS)
     return {name: MATCHERS[name] for name in names}
 
 # %% ../../nbs/studies/27_matchers.ipynb #mt270022

@@ -197,6 +197,8 @@ def read_rows(asked: Sequence[str]) -> dict[str, Callable]:  # name -> function
         path, _, name = text.rpartition(":")
         if not path.endswith(".py") or not name:
             raise UsageError(f"--rows {text}: write FILE.py:FUNCTION")
+        if not user_path(path).is_file():
+            raise UsageError(f"--rows {text}: there is no file {path}")
         try:
             there = runpy.run_path(str(user_path(path)))
         except Exception as e:  # in somebody's file anything can fail

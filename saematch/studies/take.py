@@ -55,10 +55,12 @@ def lineages_at(where: str) -> "Lineages":
 # %% ../../nbs/studies/24_take.ipynb #tk22000006b
 def cmd_export(where: str, to: str, out: str | None, top: int | None, name: str) -> None:
     "`saematch export`: what was written, and what was left out."
-    from saematch.ground import user_path
+    from saematch.ground import UsageError, user_path
     from saematch.studies.export import export
     from saematch.studies.lives import cards_or_reason
 
+    if top is not None and top < 1:
+        raise UsageError(f"--lineages must be at least 1, not {top}")
     t = lineages_at(where)
     cards, why = cards_or_reason(t)
     sites = {layer: site for layer, found in cards.items() if (site := found.header.get("neuronpedia_id"))}
@@ -94,6 +96,8 @@ def cmd_supernodes(graph: str, where: str, out: str | None, reach: int, merge: b
     out = user_path(out) if out else path.with_name(f"{path.stem}-supernodes.json")
     if out.suffix != ".json" or out == path:
         raise UsageError(f"{out}: the graph is written to another file than it is read from, which ends in .json")
+    if pin < 0:
+        raise UsageError(f"--pin must be 0 or more, not {pin}")
     read, t = read_graph(path), lineages_at(where)
     cards, _ = cards_or_reason(t)
     found = latents(read)
