@@ -82,7 +82,7 @@ def test_a_trace_on_the_terminal(run, t, capsys):
 @pytest.mark.parametrize(
     "latent, complaint",
     [
-        ("14/99999", "unknown latent of layer 14"),
+        ("14/99999", "has no latent 99999"),
         ("20/3", "unknown layer of these lineages"),
         ("14", "names no latent"),
         ("14/x", "names no latent"),
