@@ -38,7 +38,7 @@ def test_training_finds_the_weights():
     found = {name: (wrong(r), EV(r)) for name, r in dict(begun=free, trained=fit, strangers=strange).items()}
     assert found["trained"][0] < found["begun"][0] / 4 < found["begun"][0] < found["strangers"][0]
     assert found["trained"][1] > 0.98 > 0.95 > found["begun"][1] > found["strangers"][1]
-    found
+    {name: [round(v, 3) for v in pair] for name, pair in found.items()}
 
 
 def test_the_budget_is_kept():

@@ -153,7 +153,7 @@ def fitting(
             check_site(lm, layer, suite[layer])
     return lm
 
-# %% ../../nbs/studies/31_measure.ipynb #ms310011
+# %% ../../nbs/studies/31_measure.ipynb #ms310021
 def worlds_of(
     suite: "Suite",
     kinds: "tuple[str, ...]",  # of KINDS
