@@ -143,7 +143,7 @@ def hub_sources(
     found = pick(known)(saes_among(map(Path, names)), pattern, source)
     return {k: (place(name),) for k, name in found.items()}, lambda layer: known(found[layer])
 
-# %% ../../nbs/saes/05_suite.ipynb #43ccbfc5
+# %% ../../nbs/saes/05_suite.ipynb #su050031
 def no_suite(source: str | Path, releases: Mapping) -> UsageError:  # `releases`: of SAELens
     "The error for what is no suite: close names, or, where none is close, what a suite can be."
     if user_path(source).is_file():
@@ -155,7 +155,7 @@ def no_suite(source: str | Path, releases: Mapping) -> UsageError:  # `releases`
     )
     return unknown("suite", source, [*embedded_suites(), *releases], ", or the path of a folder of SAEs", far=kinds)
 
-
+# %% ../../nbs/saes/05_suite.ipynb #43ccbfc5
 def load_suite(
     source: str | Path,  # an embedded suite's name, a folder, a SAELens release, or hf://user/repo@revision/folder
     pattern: str | None = None,  # which SAE of each layer, e.g. "layer_{layer}/width_16k/canonical"

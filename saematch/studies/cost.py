@@ -299,7 +299,7 @@ def hub_shape(source: str) -> Shape | None:
     except (OSError, KeyError, ValueError, TypeError):
         return None  # fetching it will say what is wrong
 
-
+# %% ../../nbs/studies/36_cost.ipynb #ah37021
 def shape_of(suite: Suite, layer: int) -> Shape:
     "The shape of one SAE of a suite, from its header if it has one. Raises UsageError, or what loading it raises."
     source = suite.sources[layer]
