@@ -4,8 +4,8 @@
 
 The run is made in three calls in one folder, each of which finds done what the one before has made: matches, then
 lineages, then the evaluation on a few documents; a fourth call has nothing left to do. Each call also starts Python and
-writes the report of what there is by then, so CPU seconds are compared call by call, the estimate with one report in
-each. The speed of the machine is measured again right before, since others may work on it. Prints two Markdown tables.
+writes the report of what there is by then (`IN`), so CPU seconds are compared call by call. The speed of the machine is
+measured again right before, since others may work on it. Prints two Markdown tables.
 """
 
 import argparse
@@ -23,6 +23,14 @@ from saematch.studies.cost import this_machine
 from saematch.studies.options import Trial
 
 PLACES = dict(matches=("matches",), lineages=("lineages.safetensors", "lineages"), evaluation=("evidence",))
+
+AGAIN = ("report", "cards", "judged", "fit", "pairing")  # what every call does that follows an evaluation
+IN = {  # call -> kinds of the plan
+    "matches": ("matches", "report"),
+    "lineages": ("lineages", "report", "cards"),
+    "evaluation": ("losses", "chunk", *AGAIN),
+    "nothing": AGAIN,
+}
 
 
 def cpu() -> float:
@@ -73,14 +81,14 @@ def main():
             used[part] = cpu() - before
         disk = {part: sum(bytes_of(out / p) for p in places) for part, places in PLACES.items()}
         disk["report"] = bytes_of(out) - sum(disk.values())
-    said = parts.groupby("part")[["core_seconds", "disk"]].sum()
+    said = parts.groupby("part").disk.sum()
     print("| call | CPU s, estimated | measured | ratio |\n| --- | --- | --- | --- |")
     for call, took in used.items():
-        known = said.core_seconds["report"] + said.core_seconds.get(call, 0)
+        known = parts[parts.kind.isin(IN[call]) | parts.part.isin({"matches", "lineages"} & {call})].core_seconds.sum()
         print(f"| {call} | {known:.1f} | {took:.1f} | {known / took:.2f} |")
     print("\n| part | MiB, estimated | measured | ratio |\n| --- | --- | --- | --- |")
     for part in (*PLACES, "report"):
-        size, held = said.disk[part] / 2**20, disk[part] / 2**20
+        size, held = said[part] / 2**20, disk[part] / 2**20
         print(f"| {part} | {size:.2f} | {held:.2f} | {size / held:.2f} |")
 
 

@@ -45,8 +45,10 @@ def evaluated(tmp_path_factory):
 
 def test_a_run_is_whole_and_true(evaluated):
     folder, kinds = evaluated
-    found = check(folder / "out")
+    found = check(folder / "out", again=True)
     assert found.ok and found.unknown.empty, found.lines()
+    said = check(folder / "out")
+    assert said.ok and [*said.unknown.kind] == ["lineages"] and "not recomputed: thresholds" in said.lines()[0]
     assert sorted(kinds) == sorted(KINDS), "a kind of file that no test turns a bit of"
     assert {"match", "lineages", "facts", "table", "cards", "weights"} <= set(
         found.table[found.table.question == "true"].kind

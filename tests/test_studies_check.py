@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.studies.check import (
+    same,
     check,
 )
 
@@ -49,6 +50,31 @@ def test_a_match_that_is_whole_and_not_true_is_found():
         with expect_fail(UsageError, "holds no run: it has no run.json; give the folder that saematch run wrote"):
             check(suite)
     unknown[0].replace(home, "")
+
+
+def test_lineages_that_leave_out_strangers_are_found_by_the_search():
+    from saematch.judging.recomputed import q_of_p
+    from saematch.matching.lineage import Lineages
+    from saematch.matching.select import counted, link_q
+    from saematch.writer import write_manifest
+
+    with tempfile.TemporaryDirectory() as home:
+        suite, out = Path(home) / "suite", Path(home) / "out"
+        planted_folder(suite, layers=(3, 4, 5))
+        run(suite, out=out, jobs=1, variants="none", adjacent=True)
+        assert check(out, progress=False, again=True).unknown.empty
+        t = Lineages.load(path := out / "lineages.safetensors")
+        none = {kind: type(c)(**{k: x[:0] for k, x in vars(c).items()}) for kind, c in t.drawn.items()}
+        best, several = 1 / (1 + sum(t.widths)), t.lengths > 1  # the p-value of what no stranger reaches
+        p, q = t.p.where(~several, best), t.q.clone()
+        q[several] = q_of_p(p[several], t.gain[several], sum(t.widths))
+        lie = replace(t, drawn=none, p=p, q=q, p_link=t.p_link.where(t.link.isnan(), best))
+        lie = replace(lie, q_link=link_q(lie), info={**t.info, "nulls": counted(lie)})
+        lie.save(path), write_manifest(out, {})
+        assert check(out, progress=False).ok
+        (said,) = check(out, progress=False, again=True).wrong.said
+    assert said.startswith("the same search does not give its members of the null "), said
+    said
 
 
 def test_matches_by_rows_of_ones_own_are_whole_and_unknown():

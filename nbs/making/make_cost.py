@@ -1,11 +1,11 @@
 """What the parts of a run cost: writes saematch/cost.json, from which `saematch.studies.cost` reckons.
 
-python nbs/making/make_cost.py [--only match,load,lineages,report,model]
+python nbs/making/make_cost.py [--only match,load,lineages,strangers,report,start,cards,calls,model]
 
 About fifteen minutes on one core; what is measured already is kept. Each part runs in a process of its own with one
 thread, and is counted in CPU seconds, so that other work on the machine matters little. Beside each stands the speed
 of a float32 product of matrices at that moment, in which the costs are expressed. The part `model` needs the language
-model of the embedded suite.
+model of the embedded suite. What an evaluation adds to a report is taken from benchmarks/README.md, see `CALLS`.
 """
 
 import argparse
@@ -13,6 +13,9 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -28,9 +31,10 @@ from saematch.saes.files import load_sae, save_sae
 from saematch.saes.suite import fingerprint, load_suite
 from saematch.saes.toys import planted, planted_suite, random_sae
 from saematch.studies.benchmark import measured
+from saematch.studies.matches import match_all
 from saematch.studies.options import Options, Trial
-from saematch.studies.plan import Task
-from saematch.studies.run import run
+from saematch.studies.plan import Task, check_run
+from saematch.studies.run import followed, run
 
 FILE = Path(__file__).parents[2] / "saematch" / "cost.json"
 DECODED = {n.key: n.change for n in NAMES.values() if n.change} | {"match": {}} | {name: {} for name in group("null")}
@@ -96,6 +100,39 @@ def a_suite(layers: int, n: int, d: int) -> list[dict]:
     return rows
 
 
+def strangers_searched(layers: int, n: int, d: int) -> list[dict]:
+    "The search in a world in which there is nothing to find: few pairs are listed, and one sweep finds no better way."
+    pool = random_sae(d, n * (2 + layers // 4), seed=0, dtype=torch.float32)
+    suite = planted_suite(pool, layers=layers, width=n, noise=0.5, death=0.1, gap=0.02, seed=0).suite
+    there = {k: [listed(w.rows, 0.25) for w in null_worlds(suite, k)] for k in ("rotation", "signs")}
+    limits = thresholds_of(listed(tables(suite), 0.25), there, 0.1, 0.25)
+    tau = torch.tensor([[limits.get(abs(x - y), 1.0) for y in range(layers)] for x in range(layers)]).double()
+    search = lambda: World(there["rotation"][0].above_all(tau))
+    return [row("null search", search, layers=layers, latents=n, d_model=d)[1]]
+
+
+def a_start(n: int, d: int) -> list[dict]:
+    "A process of its own that imports what a run imports."
+    code = "from saematch.studies.run import run; from saematch.studies import figures"
+    of_children = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    flops, before = speed(), of_children()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    held = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return [dict(kind="start", latents=n, d_model=d, seconds=of_children() - before, bytes=held, flops=flops)]
+
+
+def with_cards(layers: int, n: int, d: int) -> list[dict]:
+    "What a report shows of lineages where a suite has cards: cards side by side, and the page of the explorer."
+    suite = load_suite("smollm2-135m-resid")
+    some = suite.layers[:layers]
+    hashes = {str(l): fingerprint(suite[l]) for l in some}
+    with tempfile.TemporaryDirectory() as folder:
+        found = match_all(suite, check_run(suite, some, Options(), "none", True), Path(folder), hashes, 1)
+        show = lambda: followed(found, dict(weights_sha256=hashes), Path(folder), 0.05)
+        show()  # the lineages are found, and read from their file from now on
+        return [row("cards", show, layers=layers, latents=n, d_model=d)[1]]
+
+
 def a_report(layers: int, n: int, d: int) -> list[dict]:
     pool = random_sae(d, n * (2 + layers // 4), seed=0, dtype=torch.float32)
     suite = planted_suite(pool, layers=layers, width=n, noise=0.5, death=0.1, gap=0.02, seed=0).suite
@@ -106,6 +143,27 @@ def a_report(layers: int, n: int, d: int) -> list[dict]:
         again()
         disk = sum(p.stat().st_size for p in Path(folder, "out").rglob("*") if p.is_file())
         return [row("report", again, layers=layers, latents=n, d_model=d)[1] | dict(disk=disk)]
+
+
+CALLS = dict(lineages=44.5, nothing=63.0)  # CPU seconds of benchmarks/README.md, "What a plan says": what calls took
+MEASURED = dict(layers=3, latents=2048, d_model=576, last=16, tokens=6 * 256)  # of these calls; tokens to fit on
+SPEED, HELD = 62e9, 2**31  # at that moment; bytes of a process with the language model ("Judging on a language model")
+
+
+def judged() -> list[dict]:
+    """What an evaluation adds to a report: the language model is loaded, its tables are made and drawn.
+
+    A difference: the call that has nothing left to do, less the one that makes lineages, whose report lacks it, plus
+    the lineages, less what is fitted to text once more.
+    """
+    from saematch.studies.ahead import cost
+    from saematch.studies.cost import Machine, Size, seconds
+
+    m, size = Machine("", 1, 0, SPEED), Size(**MEASURED)
+    parts = cost(size.layers, size.latents, size.d_model, m).frame()
+    more = parts[parts.part == "lineages"].core_seconds.sum() - sum(seconds(k, size, m) for k in ("fit", "pairing"))
+    took = float(CALLS["nothing"] - CALLS["lineages"] + more)
+    return [dict(kind="judged", **MEASURED, seconds=took, bytes=HELD, flops=SPEED)]
 
 
 def an_evaluation() -> list[dict]:
@@ -146,6 +204,10 @@ PARTS = dict(
     match=[(a_match, name, n, d) for name in DECODED for n, d in SIZES] + [(a_match, "match", 16384, 576)],
     load=[(a_load, n, d) for n, d in SIZES],
     lineages=[(a_suite, *size) for size in SUITES],
+    strangers=[(strangers_searched, *size) for size in SUITES if size[0] > 2],
+    start=[(a_start, 1, 1)],
+    cards=[(with_cards, layers, 2048, 576) for layers in (2, 3)],
+    calls=[(judged,)],
     report=[(a_report, *size) for size in [(3, 256, 256), (6, 512, 256), (3, 2048, 256), (10, 256, 256)]],
     model=[(an_evaluation,)],
 )
@@ -164,15 +226,16 @@ def main():
     only = parser.parse_args().only.split(",")
     torch.set_num_threads(1)
     known = read_json(FILE)["parts"] if FILE.exists() else {}
+    machine = dict(machine=platform.machine(), cores=os.cpu_count(), torch=torch.__version__)
     for part in only:
         done = known.setdefault(part, [])
         for work, *args in PARTS[part]:
-            if part != "model" and any(fits(r, args) for r in done) or part == "model" and done:
+            if any(fits(r, args) for r in done) if args else done:
                 continue
             done += alone(work, *args)
             print(part, args, json.dumps(known[part][-1]), flush=True)
-        machine = dict(machine=platform.machine(), cores=os.cpu_count(), torch=torch.__version__)
-        write_json(FILE, dict(format="saematch.cost/1", measured=time.strftime("%Y-%m-%d"), on=machine, parts=known))
+            date = time.strftime("%Y-%m-%d")
+            write_json(FILE, dict(format="saematch.cost/1", measured=date, on=machine, parts=known))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,11 @@ def spread_lineages(
     (limits,) = executor.do([made("thresholds", limits_of, args, "thresholds", whole)], "thresholds", "step", progress)
     searches = [
         made(
-            f"search {kind or 'the suite'} {at}", search_world, (suite, layers, kind, at, limits, work), "search", whole
+            f"search {kind or 'the suite'} {at}",
+            search_world,
+            (suite, layers, kind, at, limits, work),
+            "null search" if kind else "search",
+            whole,
         )
         for kind, at in [("", 0), *worlds]
     ]

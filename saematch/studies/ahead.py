@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEPT', 'ROUTES', 'MODELS', 'Part', 'match_parts', 'own_parts', 'lineage_parts', 'chunk_disk', 'evaluation_parts',
-           'Plan', 'lasts', 'amount', 'parts_of', 'same_run', 'plan_run', 'cost']
+           'report_parts', 'Plan', 'lasts', 'amount', 'parts_of', 'same_run', 'plan_run', 'cost']
 
 # %% ../../nbs/studies/37_ahead.ipynb #ah37003
 import json
@@ -20,8 +20,9 @@ from fastcore.basics import patch
 from ..ground import UsageError, read_json, user_path
 from ..judging.depth import MOST
 from ..judging.spread import world_counts
+from ..model.cards import cards_folder, layers_in
 from ..saes.suite import Suite, fingerprint, load_suite
-from .cost import Machine, Shape, Size, memory, operations, seconds, shapes, this_machine
+from .cost import FULL_PAGE, Machine, Shape, Size, memory, operations, seconds, shapes, this_machine
 from .lives import LINEAGES
 from .matches import load_done
 from .options import Options, Trial
@@ -41,6 +42,8 @@ class Part(NamedTuple):
     disk: int = 0  # bytes written by each
     scratch: int = 0  # bytes written by each and removed when the part is done
     spread: bool = True  # can be done at the same time
+
+    like = property(lambda self: self.kind.replace("null pairs", "pairs"), doc="the part that was measured")
 
 
 KEPT = 32  # bytes of a latent in a match: its partner, the cost, two prices
@@ -83,14 +86,16 @@ def lineage_parts(shape: Mapping[int, Shape], there: Path | None) -> list[Part]:
     part = min(n, MOST)
     known = there is not None and (there / LINEAGES).is_file()
     count = lambda tasks: dict(tasks=tasks, done=tasks * known)
-    wide = replace(whole, latents=part)
+    wide, narrow = replace(whole, latents=part), replace(whole, latents=max(1, n // L))
     return [
         Part("lineages", "pairs", **count(pairs), size=one, scratch=16 * 4 * n),
-        Part("lineages", "nulls", **count(2), size=whole),
+        Part("lineages", "nulls", **count(1), size=whole),
         Part("lineages", "null pairs", **count(strange), size=wide, scratch=16 * 4 * part * pairs),
-        Part("lineages", "null pairs", **count(cut), size=replace(whole, latents=max(1, n // L))),
+        Part("lineages", "null pairs", **count(cut), size=narrow),
         Part("lineages", "thresholds", **count(1), size=whole, spread=False),
-        Part("lineages", "search", **count(1 + strange + cut), size=wide, scratch=8 * n * L * L),
+        Part("lineages", "search", **count(1), size=whole, scratch=8 * n * L * L),
+        Part("lineages", "null search", **count(strange), size=wide, scratch=8 * part * L * L),
+        Part("lineages", "null search", **count(cut), size=narrow, scratch=8 * n * L),
         Part("lineages", "forks", **count(1), size=whole, disk=8 * n * L * (4 * L + 3), spread=False),
     ]
 
@@ -128,6 +133,17 @@ def evaluation_parts(
             rows.append(Part("evaluation", kind, len(of), sum(done for _, done in of), most, chunk_disk(shape)))
     return rows
 
+# %% ../../nbs/studies/37_ahead.ipynb #ah37012r
+def report_parts(whole: Size, cards: int, judged: bool) -> list[Part]:  # cards: how often they are shown
+    "Tables, figures and pages."
+    n, L = whole.latents, whole.layers
+    drawn = 2**19 + 13 * n * L * (L - 1)  # figures, the table of pairs
+    parts = [Part("report", "report", 1, 0, whole, drawn, spread=False)]
+    if cards:  # once more where an evaluation makes them: one page in the end
+        page = 400 * min(n * L, FULL_PAGE) // cards
+        parts.append(Part("report", "cards", cards, 0, whole, page, spread=False))
+    return parts + [Part("report", "judged", 1, 0, whole, spread=False)] * judged
+
 # %% ../../nbs/studies/37_ahead.ipynb #ah37014
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan:
@@ -148,17 +164,16 @@ class Plan:
     @property
     def operations(self) -> float:
         "Of all jobs that an executor gets."
-        kind = lambda p: "pairs" if p.kind == "null pairs" else p.kind
         given = [p for p in self.parts if p.spread or p.kind == "thresholds"]
-        return sum(p.tasks * operations(kind(p), p.size) for p in given if p.kind != "nulls")
+        return sum(p.tasks * operations(p.like, p.size) for p in given if p.kind != "nulls")
 
     def seconds(self, p: Part) -> float:
         "Of one core (or GPU): all tasks of a part that are not done."
         if p.done == p.tasks:
             return 0.0
-        kind = "pairs" if p.kind == "null pairs" else p.kind
-        load = 0.0 if p.part != "matches" else 2 * seconds("load", p.size, self.machine)
-        return (p.tasks - p.done) * (seconds(kind, p.size, self.machine) + load)
+        before = dict(matches=2 * seconds("load", p.size, self.machine)).get(p.part, 0.0)
+        before += seconds("start", p.size, self.machine) if p.kind == "report" else 0.0
+        return (p.tasks - p.done) * (seconds(p.like, p.size, self.machine) + before)
 
     def wall(self, p: Part) -> float:
         "Seconds by the clock of a part."
@@ -174,10 +189,9 @@ def frame(self: Plan) -> pd.DataFrame:  # one row for each part
     "part, kind, tasks, done, core_seconds of what is left, seconds by the clock, memory of a task and disk in bytes."
     rows = []
     for p in self.parts:
-        kind = "pairs" if p.kind == "null pairs" else p.kind
         rows.append(
             dict(part=p.part, kind=p.kind, tasks=p.tasks, done=p.done, core_seconds=self.seconds(p),
-                 seconds=self.wall(p), memory=memory(kind, p.size), disk=p.tasks * p.disk,
+                 seconds=self.wall(p), memory=memory(p.like, p.size), disk=p.tasks * p.disk,
                  at_once="several" if p.spread else "one after another")
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -231,8 +245,7 @@ def said(self: Plan) -> str:
         f"{self.name}: {len(self)} tasks, {len(self) - self.left} of them done. On {where} ({on}) the rest takes about "
         f"{lasts(t['known'])}{more}{bought}. The largest task needs {amount(t['memory'])} of memory, results take "
         f"{amount(t['disk'])} of disk ({amount(self.scratch)} more on the way), weights {amount(self.weights)}. "
-        "Mostly right within a factor of two, far from the sizes measured within four; "
-        "a report with cards takes up to a minute more."
+        "Mostly right within a factor of two, far from the sizes measured within four."
     )
 
 
@@ -253,16 +266,17 @@ MODELS = {  # blocks, vocabulary; for the cost of losses
 
 
 def parts_of(shape: Mapping[int, Shape], options: Options, trial: Trial | None, lineages: bool,
-             there: Path | None = None, made: Callable = lambda t: False, **which) -> list[Part]:  # fmt: skip
-    "All parts of a run. `made`: whether a match is there; `which`: variants and adjacent of `plan`."
+             there: Path | None = None, made: Callable = lambda t: False, cards: bool = False,
+             **which) -> list[Part]:  # fmt: skip
+    "All parts of a run. `made`: whether a match is there; `cards`: there are some; `which`: options of `plan`."
     L, n, d = len(shape), max(s.latents for s in shape.values()), max(s.d_model for s in shape.values())
     parts = match_parts(shape, options, made, **which) + (lineage_parts(shape, there) if lineages else [])
     if trial is not None:
         model = MODELS.get(trial.model, (max(shape) + 1, 0))
         parts += evaluation_parts(shape, trial, *model, there)
-    done = there is not None and (there / "summary.json").is_file()
-    disk = 2**19 + 13 * n * L * (L - 1) + 400 * n * L * lineages  # figures, the table of pairs, the explorer
-    return [*parts, Part("report", "report", 1, int(done), Size(n, d, layers=L), disk, spread=False)]
+    return parts + report_parts(
+        Size(n, d, layers=L), lineages * (cards + bool(trial and trial.cards)), trial is not None
+    )
 
 
 def same_run(out: Path, suite: Suite, layers: Sequence[int], options: Options) -> dict | None:
@@ -307,11 +321,13 @@ def plan_run(
     there = None if hashes is None else there
     made = lambda t: there is not None and load_done(there / "matches" / t.file, t.key(hashes)) is not None
     which = dict(variants=parse_variants(variants), adjacent=adjacent)
-    parts = parts_of(shape, options, trial, lineages, there, made, **which)
+    cards = set(layers) <= set(layers_in(cards_folder(suite.name)))
+    parts = parts_of(shape, options, trial, lineages, there, made, cards, **which)
     check_names(rows or {})
     if rows:
         done = [] if there is None else [t for t in own_tasks(suite, layers, options, rows) if made(t)]
-        parts[-1:-1] = own_parts(shape, list(rows), done)
+        first = [p.part for p in parts].index("report")
+        parts[first:first] = own_parts(shape, list(rows), done)
     return Plan(suite.name, parts, machine or this_machine(), sum(s.bytes for s in shape.values()))
 
 # %% ../../nbs/studies/37_ahead.ipynb #ah37018
@@ -325,6 +341,7 @@ def cost(
     lineages: bool = True,
     name: str = "",
     bytes_each: int = 4,  # of a weight on disk: 4 for float32, 2 for bfloat16
+    cards: bool = False,  # whether the suite has cards, which the report shows
     **options,  # of `Options`
 ) -> Plan:
     "What a run over SAEs of these sizes will take. Raises UsageError for sizes that cannot be."
@@ -335,6 +352,5 @@ def cost(
     one = Shape(latents, d_model, 2 * bytes_each * latents * d_model)
     shape = {layer: one for layer in range(layers)}
     title = name or f"{layers} x {latents:,} x {d_model:,}"
-    return Plan(
-        title, parts_of(shape, Options(**options), trial, lineages), machine or this_machine(), layers * one.bytes
-    )
+    parts = parts_of(shape, Options(**options), trial, lineages, cards=cards)
+    return Plan(title, parts, machine or this_machine(), layers * one.bytes)

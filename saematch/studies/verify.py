@@ -14,14 +14,15 @@ def add_check(p: argparse.ArgumentParser) -> None:
     "The options of `saematch check`."
     p.add_argument("run", metavar="RUN", help="folder of a run")
     p.add_argument("--suite", help="the SAEs of the run, if they are not where they were")
+    p.add_argument("--again", action="store_true", help="search its lineages again; it takes as long as it took")
 
 
-def cmd_check(run: str, suite: str | None) -> None:
-    "`saematch check`: what is wrong, and a summary. Raises ValueError if anything is wrong."
+def cmd_check(run: str, suite: str | None, again: bool = False) -> None:
+    "`saematch check`: what is wrong or unknown, and a summary. Raises ValueError if anything is wrong."
     from saematch.ground import printable
     from saematch.studies.check import check
 
-    found = check(run, suite, progress=sys.stderr.isatty() or None)
+    found = check(run, suite, sys.stderr.isatty() or None, again)
     print(printable("\n".join([*found.lines(), repr(found)])))
     if not found.ok:
         raise ValueError(f"{run} is not what was written: {found.wrong.file.nunique()} files are wrong")
