@@ -36,5 +36,5 @@ def test_lineages_follow_from_weights_and_strangers():
         assert grouped(lambda low, high: group(low, high).q_follows(), 4)
         assert grouped(lambda low, high: group(low, high).p_follows(), 4)
         assert grouped(lambda low, high: group(low, high).strangers_follow(), 4)
-        weaker = {kind: g - 1 for kind, g in gains.items()} if gains else None
-        assert not gains or not grouped(lambda low, high: Group(t, weaker, low, high).p_follows(), 4), "other strangers"
+    stronger = {kind: g + 10 for kind, g in gains_of_strangers(t, list(suite.values()), tau).items()}
+    assert not grouped(lambda low, high: Group(t, stronger, low, high).p_follows(), 4), "other strangers, other p-values"

@@ -29,7 +29,7 @@ TOO_MANY = 20_000  # latents of a suite; beyond it similar pairs are not listed 
 class Unknown(ValueError):
     "What a file says was not computed again."
 
-
+# %% ../../nbs/judging/26_audit.ipynb #au26016
 class Audit:
     "The questions about a file of lineages."
 

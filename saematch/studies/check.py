@@ -89,7 +89,7 @@ class Checked:
         rows += [[kind, *map(str, count.loc[kind, states])] for kind in KINDS if kind in count.index]
         told = [f"- `{r.partition(': ')[0]}`: {r.partition(': ')[2]}" for r in self.lines()]
         of = self.table[self.table.numbers != ""]
-        each = [f"{what}, {state}: {', '.join(n)}" for (what, state), n in of.groupby(["kind", "state"]).numbers]
+        each = [f"- {what}, {state}: {', '.join(n)}" for (what, state), n in of.groupby(["kind", "state"]).numbers]
         return "\n".join([repr(self), "", *(f"| {' | '.join(r)} |" for r in rows), "", *each, "", *told])
 
 # %% ../../nbs/studies/33_check.ipynb #ck330009
@@ -231,7 +231,7 @@ def suite_of(record: Mapping, suite: Suite | str | Path | None) -> tuple[dict[in
             rows.append(row(f"layer {layer} of {suite.name}", "true", str(e).partition("; ")[0], "weights"))
     return found, rows, suite.name
 
-
+# %% ../../nbs/studies/33_check.ipynb #ck330016b
 Question = tuple[str, str, str, Callable[[], object]]  # file, kind, numbers, what raises ValueError if it is not true
 
 
