@@ -42,6 +42,16 @@ def test_equal_counts_are_the_relations_and_scale_changes_nothing():
     assert count.min() < 3 < count.max()
 
 
+def test_the_common_direction_is_kept_where_it_pays():
+    a, b = random_sae(24, 60, seed=0), random_sae(24, 64, seed=1)
+    never, some, always = (budgeted(a, b, entries=4, coherent=c) for c in (0, 10, 1e9))
+    assert (never.common == 0).all() and (always.common != 0).all() and 0 < (some.common != 0).sum() < 60
+    for r in (never, some, always):
+        assert abs(r.entries - 4) < 1e-12 and abs(float((r.index >= 0).sum() + (r.common != 0).sum()) - 240) == 0
+    short = ((a.W_dec - some.rows()) @ some.direction).abs()
+    assert short[some.common != 0].max() < 1e-6 < short[some.common == 0].min()
+
+
 def test_priorities_steer_the_budget():
     a, b = random_sae(12, 20, seed=0), random_sae(12, 24, seed=1)
     first = torch.zeros(20, dtype=torch.float64).index_fill(0, torch.arange(5), 1)
@@ -49,6 +59,8 @@ def test_priorities_steer_the_budget():
     assert (count[5:] == 0).all() and count[:5].sum() == 20
     with expect_fail(ValueError, "entries is a whole number from 2"):
         budgeted(a, b, entries=1)
+    with expect_fail(ValueError, "coherent says how many times an error counts"):
+        budgeted(a, b, coherent=float("nan"))
     with expect_fail(ValueError, "2 priorities are negative or not finite, the first of latent 3"):
         budgeted(a, b, priority=first.index_fill(0, torch.tensor([3, 7]), float("nan")))
     with expect_fail(ValueError, "give a number for each of 20 latents"):

@@ -4,8 +4,8 @@
 
 One pass of SmolLM2-135M over every third of the shipped texts (120 documents of at most 256 tokens; kept in
 OUT/states.safetensors). Every other document is used to fit weights, the rest (15,283 tokens) to score maps from layer
-14 to 15. OUT then holds relations.parquet with the columns set ("curve", "fitted", "frontier", "pairs"), a, b, map,
-entries, F1, EV, active, tokens. What is in it already is not made again.
+14 to 15. OUT then holds relations.parquet with the columns set ("curve", "fitted", "frontier", "pairs", "coherent"),
+a, b, map, entries, F1, EV, active, tokens. What is in it already is not made again.
 """
 
 import sys
@@ -16,13 +16,14 @@ import pandas as pd
 import torch
 
 from saematch.ground import notebook_data, progress_bar, read_safetensors, write_safetensors
-from saematch.judging.carried import fidelity, refitted, sparsity_curve
+from saematch.judging.carried import fidelity, of_strangers, refitted, sizes, sparsity_curve
 from saematch.judging.frontier import trained, tuned
 from saematch.judging.routes import ridge
 from saematch.matching.budget import budgeted
 from saematch.matching.match import match
 from saematch.matching.relations import relations
 from saematch.model.activations import hidden_states, norm_limits
+from saematch.model.cards import cards
 from saematch.model.gather import within
 from saematch.model.lm import load_lm
 from saematch.model.text import TEXTS, load_text, tokenize
@@ -30,8 +31,9 @@ from saematch.saes.suite import load_suite
 from saematch.studies.tables import read_table, write_table
 
 LAYERS, STEP = range(14, 20), 3  # a position counts if it does in all six
-PAIR, FAR = (14, 15), (17, 19)
-PAIRS = [*((layer, layer + 1) for layer in LAYERS[:-1]), *((14, layer) for layer in LAYERS[2:])]
+PAIR, FAR = (14, 15), tuple(LAYERS[2:])
+NEIGHBOURS = [(layer, layer + 1) for layer in LAYERS[:-1]]
+PAIRS = [*NEIGHBOURS, *((PAIR[0], layer) for layer in FAR)]
 
 
 def tokens_of(lm):
@@ -75,28 +77,57 @@ def fitted(suite, x, other, pair):
 
 
 def frontier(suite, x, other):
-    "Maps of few entries trained on other documents, and the curve for pairs that are farther apart."
-    a, b = (suite[layer] for layer in PAIR)
-    f, f_b, f_fit, y = a.encode(x[PAIR[0]]), b.encode(x[PAIR[1]]), a.encode(other[PAIR[0]]), other[PAIR[1]]
-    row = lambda name, k, r: dict(a=PAIR[0], b=PAIR[1], map=name, entries=k, **fidelity(b, r.apply(f), f_b, x[PAIR[1]]))
-    for k in (2, 4, 8):
-        yield row("trained", k, trained(a, b, f_fit, y, k, steps=80))
-        if k > 2:
-            yield row("weights trained", k, tuned(relations(a, b, k=k - 1), f_fit, y, steps=80))
+    "Maps of few entries trained on other documents, strangers trained as well, and the curve for pairs farther apart."
+    for p in NEIGHBOURS:
+        a, b = (suite[layer] for layer in p)
+        f, f_b, f_fit, y = a.encode(x[p[0]]), b.encode(x[p[1]]), a.encode(other[p[0]]), other[p[1]]
+        row = lambda name, k, r: dict(a=p[0], b=p[1], map=name, entries=k, **fidelity(b, r.apply(f), f_b, x[p[1]]))
+        for k in (2, 4, 8, 16, 32) if p == PAIR else (4, 8):
+            own, strange = relations(a, b, k=k - 1), of_strangers(a, b, k=k - 1)
+            yield row("weights trained", k, tuned(own, f_fit, y, steps=80))
+            yield row("strangers, weights trained", k, tuned(strange, f_fit, y, steps=80))
+            if p == PAIR:
+                yield row("trained", k, trained(a, b, f_fit, y, k, steps=80))
+            else:
+                yield row("relations", k, own)
+                yield row("strangers", k, strange)
+    first, a = PAIR[0], suite[PAIR[0]]
     for far in FAR:
         how = dict(m=match(a, suite[far]), entries=(2, 4, 8, 16, 32), nothing=(2, 8, 32), spend=())
-        for r in sparsity_curve(a, suite[far], x[PAIR[0]], x[far], **how).to_dict("records"):
-            yield dict(a=PAIR[0], b=far, **r)
+        for r in sparsity_curve(a, suite[far], x[first], x[far], **how).to_dict("records"):
+            yield dict(a=first, b=far, **r)
+
+
+def shipped():
+    "The hidden states of the repository, by layer. No card was made on them."
+    hidden, _ = read_safetensors(notebook_data("hidden_states.safetensors"))
+    return {layer: hidden[f"layer_{layer}"][hidden["keep"]].float() for layer in LAYERS}
 
 
 def pairs(suite):
     "Maps of few entries between several pairs of layers, on the hidden states of the repository."
-    hidden, _ = read_safetensors(notebook_data("hidden_states.safetensors"))
-    x = {layer: hidden[f"layer_{layer}"][hidden["keep"]].float() for layer in LAYERS}
+    x = shipped()
     for a, b in PAIRS:
-        how = dict(m=match(suite[a], suite[b]), entries=(4, 8), nothing=())
-        found = sparsity_curve(suite[a], suite[b], x[a], x[b], **how).assign(tokens=len(x[a]))
-        yield from (dict(a=a, b=b, **row) for row in found.to_dict("records"))
+        how = dict(m=match(suite[a], suite[b]), entries=(4, 8), nothing=(4, 8))
+        found = sparsity_curve(suite[a], suite[b], x[a], x[b], **how)
+        yield from (dict(a=a, b=b, **row, tokens=len(x[a])) for row in found.to_dict("records"))
+        f, f_b, known = suite[a].encode(x[a]), suite[b].encode(x[b]), dict(priority=sizes(cards(suite, a)))
+        for k in (4, 8):
+            own = budgeted(suite[a], suite[b], entries=k, **known)
+            strange = of_strangers(suite[a], suite[b], maker=budgeted, entries=k, **known)
+            for name, r in {"budgeted by cards": own, "budgeted by cards, strangers": strange}.items():
+                yield dict(a=a, b=b, map=name, entries=k, tokens=len(x[a]), **fidelity(suite[b], r.apply(f), f_b, x[b]))
+
+
+def coherent(suite):
+    "How much an error along the common direction should count, on the hidden states of the repository."
+    x, (a, b) = shipped(), PAIR
+    f, f_b = suite[a].encode(x[a]), suite[b].encode(x[b])
+    for times in (1, 10, 30, 100, 300, 1000, 10_000):
+        r = budgeted(suite[a], suite[b], entries=4, coherent=times)
+        kept = float((r.common != 0).double().mean())
+        score = fidelity(suite[b], r.apply(f), f_b, x[b])
+        yield dict(a=a, b=b, map="budgeted", entries=4, coherent=times, common=kept, tokens=len(x[a]), **score)
 
 
 def on_documents(suite, kind, path):
@@ -120,8 +151,10 @@ def main(out):
     suite, path = replace(load_suite("smollm2-135m-resid"), keep=6), out / "relations.parquet"
     rows = read_table(path).to_dict("records") if path.exists() else []
     done = {r["set"] for r in rows}
-    for kind in progress_bar([k for k in ("curve", "fitted", "frontier", "pairs") if k not in done], True, desc="maps"):
-        made = pairs(suite) if kind == "pairs" else on_documents(suite, kind, out / "states.safetensors")
+    shorter = dict(pairs=pairs, coherent=coherent)
+    kinds = ("curve", "fitted", "frontier", *shorter)
+    for kind in progress_bar([k for k in kinds if k not in done], True, desc="maps"):
+        made = shorter[kind](suite) if kind in shorter else on_documents(suite, kind, out / "states.safetensors")
         rows += [dict(set=kind, **row) for row in made]
         write_table(path, pd.DataFrame(rows).round(4))
 

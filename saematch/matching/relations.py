@@ -157,7 +157,7 @@ class Relations:
         return len(self.index)
 
     entries = property(
-        lambda self: float((self.index >= 0).double().sum(1).mean()) + self.info["common"],
+        lambda self: float(((self.index >= 0).sum(1) + (self.common != 0)).double().mean()),
         doc="numbers kept for a latent of A, on average",
     )
 
