@@ -53,7 +53,7 @@ Call = Callable[..., int]
 def forks(painted: bool = False) -> Iterator[Call]:
     """`saematch` in processes of their own, quickly: a function from arguments to an exit status, -9 for a kill.
 
-    `kill`, a function, is asked again and again whether the process is to be killed.
+    `kill`, a function, is asked again and again whether the process is to be sent the signal `by`.
     """
     one = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # a fork inherits no threads
     zygote = [sys.executable, Path(__file__).with_name("zygote.py"), *([] if painted else ["unpainted"])]
@@ -63,12 +63,12 @@ def forks(painted: bool = False) -> Iterator[Call]:
             assert select.select([process.stdout], [], [], within)[0], "the command does not end"
             return int(process.stdout.readline())
 
-        def call(arguments: list[str], kill: Callable[[], bool] | None = None) -> int:
+        def call(arguments: list[str], kill: Callable[[], bool] | None = None, by: int = signal.SIGKILL) -> int:
             process.stdin.write(f"{json.dumps(arguments)}\n".encode())
             child = answer()
             while kill is not None and Path(f"/proc/{child}").exists():
                 if kill():
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(child, by)
                     break
                 time.sleep(0.03)
             return answer()

@@ -1,29 +1,30 @@
-"""A run on a real Ray cluster of three nodes, of which one dies: the numbers are those of one process."""
+"""A run on a real Ray cluster of three nodes, of which what can die does: it ends as a run in one process."""
 
 import os
+import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from threading import Thread
 
-import pandas as pd
 import pytest
-import torch
+from killed import FEW, after, asked, begin, differing, forks, results, toy
 
-from saematch.ground import UsageError, read_json, read_safetensors
-from saematch.matching.lineage import Lineages
+from saematch.ground import UsageError
 from saematch.studies.many_machines import OnRay
 from saematch.studies.options import Trial
 from saematch.studies.run import run
 from saematch.tasks import Job
+from saematch.writer import LOCK
 
-pytest.importorskip("sae_lens")
-from test_paper_cli import place  # noqa: E402, F401
-
+pytest.importorskip("transformer_lens")
 ray_pickle = pytest.importorskip("ray.cloudpickle")
 
 ray_pickle.register_pickle_by_value(sys.modules[__name__])  # nodes cannot import a test
+LONG = bool(os.environ.get("SAEMATCH_FUZZ"))
 
 
 def waits(folder: Path, k: int) -> int:
@@ -43,71 +44,86 @@ def until(there, seconds=60):
     return found
 
 
-@pytest.fixture
-def cluster(monkeypatch):
+SMALL = dict(num_cpus=1, object_store_memory=80 * 2**20, memory=2**31, include_dashboard=False,
+             include_log_monitor=False, no_monitor=True)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster():
     "Three nodes of one core each."
-    for name, value in dict(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0").items():
-        monkeypatch.setenv(name, value)
-    from ray.cluster_utils import Cluster
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+            patched.setenv(name, "0")
+        from ray.cluster_utils import Cluster
 
-    small = dict(num_cpus=1, object_store_memory=80 * 2**20, memory=2**31)
-    small |= dict(include_dashboard=False, include_log_monitor=False, no_monitor=True)
-    for left in (2, 1, 0):  # Ray gives a node 30 seconds to begin, which a busy machine may exceed
-        made = Cluster()
-        try:
-            made.add_node(**small)
-            break
-        except Exception:
-            made.shutdown()
-            if not left:
-                raise
-    made.extra = [made.add_node(wait=False, **small) for _ in range(2)]
-    made.wait_for_nodes()
-    yield made
-    made.shutdown()
+        for left in (2, 1, 0):  # Ray gives a node 30 seconds to begin, which a busy machine may exceed
+            made = Cluster()
+            try:
+                made.add_node(**SMALL)
+                break
+            except Exception:
+                made.shutdown()
+                if not left:
+                    raise
+        made.extra = [made.add_node(wait=False, **SMALL) for _ in range(2)]
+        yield made
+        made.shutdown()
 
 
-def same_files(a: Path, b: Path) -> int:
-    "How many matches two runs have; they are the same."
-    names = sorted(p.relative_to(a) for p in (a / "matches").rglob("*.safetensors"))
-    assert names == sorted(p.relative_to(b) for p in (b / "matches").rglob("*.safetensors"))
-    for name in names:
-        (x, of_x), (y, of_y) = read_safetensors(a / name), read_safetensors(b / name)
-        assert (
-            of_x == of_y and x.keys() == y.keys() and all(torch.equal(x[k].nan_to_num(), y[k].nan_to_num()) for k in x)
-        )
-    return len(names)
+@pytest.fixture(scope="module")
+def saematch():
+    "The command in processes of their own."
+    with forks() as call:
+        yield call
+
+
+@pytest.fixture(scope="module")
+def undisturbed(saematch, cluster, tmp_path_factory):
+    "A toy, and what one process makes of it; the cluster begins meanwhile."
+    folder = toy(tmp_path_factory.mktemp("cluster"))
+    assert saematch(asked(folder, "whole")) == 0
+    cluster.wait_for_nodes()
+    return folder, results(folder, "whole")
 
 
 @pytest.mark.lm
-def test_a_node_and_a_worker_die_and_the_numbers_are_the_same(place, cluster, tmp_path):  # noqa: F811
-    trial = Trial(model=str(place / "lm"), text=(str(place / "text.jsonl"),), documents=6, loss_documents=0,
-                  fit_documents=4, length=32, features=0)  # fmt: skip
-    how = dict(trial=trial, dead="keep", progress=False)
+@pytest.mark.usefixtures("unpainted")
+def test_whatever_dies_the_run_is_that_of_one_process(saematch, cluster, undisturbed, tmp_path):
+    folder, whole = undisturbed
+    begin(folder, out := "out")
+    by_ray = asked(folder, out, "--ray", cluster.address)
+    assert saematch(by_ray, kill=after(folder / out, 6, 0.1)) == -9  # the driver
+    assert saematch(by_ray, kill=after(folder / out, 4, 0.1), by=signal.SIGINT) == 130
+    assert not (folder / out / LOCK).exists()
     with OnRay(cluster.address) as executor:
         with pytest.raises(ZeroDivisionError):
             executor.do([Job("a wrong one", divmod, (1, 0))], "dividing", "number", False)
-        (folder := tmp_path / "waiting").mkdir()
-        too_large = Job("a large one", waits, (folder, 0), "match", dict(latents=2**22, d_model=4096))
+        too_large = Job("a large one", waits, (tmp_path, 0), "match", dict(latents=2**22, d_model=4096))
         with pytest.raises(UsageError, match="and .* GiB; no node of the cluster has them"):
             executor.do([too_large], "waiting", "job", False)
-        lost = subprocess.Popen([sys.executable, "-c", KILLER, str(folder)])
-        jobs = [Job(f"job {k}", waits, (folder, k), place=folder) for k in range(3)]
+        lost = subprocess.Popen([sys.executable, "-c", KILLER, str(tmp_path)])
+        jobs = [Job(f"job {k}", waits, (tmp_path, k), place=tmp_path) for k in range(3)]
         assert executor.do(jobs, "waiting", "job", False) == [0, 1, 4]
-        assert lost.wait() == 0 and len({p.name.split("-")[1] for p in folder.glob("begun-*")}) == 3
-        assert len(list(folder.glob("begun-*"))) > 3, "the job of the killed worker was begun again"
-        removing = remove(cluster, place / "ray")
-        by_ray = run(place / "suite", out=place / "ray", executor=executor, **how)
-    here = run(place / "suite", out=place / "here", jobs=1, **how)
+        assert lost.wait() == 0 and len({p.name.split("-")[1] for p in tmp_path.glob("begun-*")}) == 3
+        assert len(list(tmp_path.glob("begun-*"))) > 3, "the job of the killed worker was begun again"
+        gone = Thread(target=vanish, args=(folder / "gone",), daemon=True)
+        gone.start()
+        with pytest.raises(OSError, match="gone"):
+            run(folder / "suite", out=folder / "gone", executor=executor, progress=False)
+        gone.join()
+        removing = remove(cluster, after(folder / out, 3, 0))
+        few = {k.replace("-", "_"): int(n) for k, n in zip(FEW[::2], FEW[1::2])}
+        trial = Trial(model=str(folder / "lm"), text=(str(folder / "text"),), cards=True, **few)
+        run(folder / "suite", out=folder / out, trial=trial, executor=executor, progress=False)
     removing.join()
-    assert len(cluster.list_all_nodes()) == 2 and same_files(place / "ray", place / "here") > 20
-    for told in ("findings", "mse", "agreement", "growth"):
-        assert [s for s in by_ray[told] if "Time:" not in s] == [s for s in here[told] if "Time:" not in s]
-    a, b = (Lineages.load(place / out / "lineages.safetensors") for out in ("ray", "here"))
-    assert torch.equal(a.members, b.members) and a.info["nulls"] == b.info["nulls"]
-    a, b = (pd.read_parquet(place / out / "evidence" / "scores.parquet") for out in ("ray", "here"))
-    pd.testing.assert_frame_equal(a, b)
-    assert read_json(place / "ray" / "run.json")["weights_sha256"] == here["weights_sha256"]
+    assert len(cluster.list_all_nodes()) == 2
+    assert not (differ := differing(results(folder, out), whole)), differ
+
+
+def vanish(folder: Path) -> None:
+    "Somebody deletes the folder of a run that has begun to fill it."
+    until(lambda: len(list(folder.rglob("*.safetensors"))) > 2)
+    shutil.move(folder, folder.with_name("elsewhere"))
 
 
 KILLER = """
@@ -122,12 +138,50 @@ os.kill(int(begun[0].name.split("-")[2]), signal.SIGKILL)
 """
 
 
-def remove(cluster, out: Path) -> Thread:
-    "Kill a node, in a thread of its own, when three matches are there."
+def remove(cluster, now) -> Thread:
+    "Kill a node, in a thread of its own, when it is time."
 
     def wait_and_kill():
-        until(lambda: len(list(out.glob("matches/*/*.safetensors"))) >= 3)
+        until(now)
         cluster.remove_node(cluster.extra.pop(), allow_graceful=False)
 
     (thread := Thread(target=wait_and_kill, daemon=True)).start()
     return thread
+
+
+@pytest.mark.lm
+@pytest.mark.skipif(not LONG, reason="takes minutes: set SAEMATCH_FUZZ")
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_dies_at_whatever_moment(seed, saematch, cluster, undisturbed, record_property):
+    folder, whole = undisturbed
+    draw = random.Random(seed)
+    victim, files, seconds = draw.choice(["driver", "worker", "node"]), draw.randrange(40), draw.uniform(0, 0.5)
+    begin(folder, "out")
+    by_ray, now = asked(folder, "out", "--ray", cluster.address), after(folder / "out", files, seconds)
+    record_property(f"seed {seed}", f"{victim}, after {files} files and {seconds:.2f} s")
+    while len(cluster.list_all_nodes()) < 3:
+        cluster.extra.append(cluster.add_node(**SMALL))
+    done, spare = [], cluster.extra[-1]
+
+    def also_kills() -> bool:
+        if victim == "driver":
+            return now()
+        if not done and now():
+            done.append(
+                cluster.remove_node(cluster.extra.pop(), allow_graceful=False) if victim == "node" else stop(spare)
+            )
+        return False
+
+    status = saematch(by_ray, kill=also_kills)
+    assert status == (-9 if victim == "driver" and status else 0)
+    assert saematch(by_ray) == 0 if status else True
+    assert not (differ := differing(results(folder, "out"), whole)), differ
+
+
+def stop(node) -> list[int]:
+    "Kill the workers of a node."
+    import psutil
+
+    raylet = next(p for p in node.all_processes["raylet"])
+    there = [p for p in psutil.Process(raylet.process.pid).children() if p.name().startswith("ray::")]
+    return [p.kill() or p.pid for p in there if "Agent" not in p.name()]
