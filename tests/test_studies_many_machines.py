@@ -24,6 +24,10 @@ from saematch.tasks import Job
 def test_without_ray_it_says_what_to_install():
     with mock.patch.dict(sys.modules, ray=None), pytest.raises(ImportError, match=r"pip install 'saematch\[cluster\]'"):
         OnRay()
+    ray = mock.Mock()  # nobody listens there, so it is not asked
+    with mock.patch.dict(sys.modules, ray=ray), pytest.raises(UsageError, match="no Ray cluster answers at 127.0.0.1:1 "):
+        OnRay("127.0.0.1:1")
+    assert not ray.init.called
     with pytest.raises(
         OSError, match="does not see /nowhere: the run's folder must be on a file system that all nodes share"
     ):
