@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.judging.nulls import (
+    NULLS,
     null,
     planted_from,
     precision_recall,
@@ -38,6 +39,15 @@ def test_orthogonal_nulls_compute_the_same_function_elsewhere():
     assert_close(b0.W_dec.norm(dim=1), b.W_dec.norm(dim=1)), assert_close(b0.W_enc.norm(dim=0), b.W_enc.norm(dim=0))
     with expect_fail(ValueError, "the null must be one of rotation"):
         null(b, "noise")
+
+
+def test_some_latents_of_a_null_are_those_of_the_whole():
+    b, some = random_sae(8, 30, seed=1), torch.tensor([7, 0, 21])
+    for kind in NULLS:
+        part, whole = null(b, kind, seed=3, only=some), null(b, kind, seed=3).select(some)
+        torch.testing.assert_close(part.W_dec, whole.W_dec)
+        torch.testing.assert_close(part.W_enc, whole.W_enc)
+        assert torch.equal(part.threshold, whole.threshold)
 
 
 def test_planted_from_knows_its_truth():

@@ -77,11 +77,13 @@ def strange_worlds(saes: Mapping[int, SAE], kind: str, weights: str | dict, seed
     worlds = [[] for _ in range(min(cuts, pieces))]
     for x, (layer, sae) in enumerate(saes.items()):
         single = sae.to(torch.promote_types(sae.dtype, torch.float32))
-        rows = directions(null(single, kind, seed * 1000 + x), weights)
         g = torch.Generator().manual_seed(seed * 1000 + x)
-        order = torch.randperm(len(rows), generator=g) if pieces > 1 else torch.arange(len(rows))
-        for world, part in zip(worlds, order.tensor_split(pieces)):
-            world.append((rows[part], torch.full_like(part, layer), part))
+        order = torch.randperm(sae.d_sae, generator=g) if pieces > 1 else torch.arange(sae.d_sae)
+        parts = order.tensor_split(pieces)[: len(worlds)]
+        only, whole = torch.cat(parts), callable(weights)  # a function may look at all latents
+        rows = directions(null(single, kind, seed * 1000 + x, None if whole else only), weights)
+        for world, part, its in zip(worlds, parts, (rows[only] if whole else rows).split([len(p) for p in parts])):
+            world.append((its, torch.full_like(part, layer), part))
     put = lambda rows, source, latent: NullWorld(rows, torch.cat(source), torch.cat(latent), pieces)
     return [put(*zip(*world)) for world in worlds]
 
@@ -292,10 +294,8 @@ def forks_of(
     "All candidates for splits and merges, with their q-values."
     if any(s.transcoder for s in saes.values()):
         return {}
-    table, column = (
-        forks(saes, 1, nulls=("siblings",), progress=progress, seed=seed),
-        {l: x for x, l in enumerate(saes)},
-    )
+    table = forks(saes, 1, nulls=("siblings",), progress=progress, seed=seed)
+    column = {l: x for x, l in enumerate(saes)}
     table = table.assign(event=table.event.map(FORKS.index), layer=table.layer.map(column))
     rows = table[["event", "layer", "latent", "near", "far"]].to_numpy(dtype="int64")
     return dict(forks=torch.from_numpy(rows.copy()), q_forks=torch.tensor(table.q.to_numpy(dtype="float64")))

@@ -69,6 +69,7 @@ def null(
     b: SAE,
     kind: str,  # one of NULLS
     seed: int = 0,
+    only: Int64[Tensor, " k"] | None = None,  # make these latents alone: the same, sooner
 ) -> SAE:  # of the same shape, dtype and settings
     """An SAE made from `b` that has nothing to do with any other SAE. What is kept of it: a table in judging/02_nulls.
 
@@ -85,11 +86,12 @@ def null(
     if kind == "latents":
         axes = principal_axes(b.W_dec)[0]
         E = shuffled_rows(enc, principal_axes(enc)[0] if b.transcoder else axes, seed)
-        return replace(
-            b, W_enc=E.T.contiguous(), W_dec=shuffled_rows(b.W_dec, axes, seed), info={**b.info, "null": kind}
-        )
+        D, info = shuffled_rows(b.W_dec, axes, seed), {**b.info, "null": kind}
+        whole = replace(b, W_enc=E.T.contiguous(), W_dec=D, info=info)
+        return whole if only is None else whole.select(only)
     out = orthogonal(kind, b.W_dec, g).to(b.W_dec)
     into = orthogonal(kind, enc, g).to(b.W_dec) if b.transcoder else out
+    b = b if only is None else b.select(only)
     skip = {} if b.W_skip is None else dict(W_skip=out.T @ b.W_skip @ into)
     return replace(
         b, W_enc=into.T @ b.W_enc, W_dec=b.W_dec @ out, b_dec=b.b_dec @ out, info={**b.info, "null": kind}, **skip
