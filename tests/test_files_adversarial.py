@@ -259,7 +259,7 @@ def test_a_number_no_layer_can_have_is_no_layer(tmp_path):
 def test_a_layer_of_an_embedded_suite_by_its_number():
     a, b = load_sae("smollm2-135m-resid/14"), load_sae("smollm2-135m-resid/layer_14")
     assert a.layer == 14 and a.info == b.info and torch.equal(a.W_enc, b.W_enc)
-    with pytest.raises(UsageError, match="unknown layer of smollm2-135m-resid '99'; closest"):
+    with pytest.raises(UsageError, match="unknown layer of smollm2-135m-resid '99'; there are: 14"):
         load_sae("smollm2-135m-resid/99")
 
 
