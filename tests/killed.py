@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,13 +50,14 @@ Call = Callable[..., int]
 
 
 @contextmanager
-def forks(painted: bool = False) -> Iterator[Call]:
+def forks(painted: bool = False, within: Sequence[str] = ()) -> Iterator[Call]:
     """`saematch` in processes of their own, quickly: a function from arguments to an exit status, -9 for a kill.
 
     `kill`, a function, is asked again and again whether the process is to be sent the signal `by`.
+    `within`: a command that starts another, as `unshare` does; `call.pid` is the process that forks.
     """
     one = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # a fork inherits no threads
-    zygote = [sys.executable, Path(__file__).with_name("zygote.py"), *([] if painted else ["unpainted"])]
+    zygote = [*within, sys.executable, Path(__file__).with_name("zygote.py"), *([] if painted else ["unpainted"])]
     with subprocess.Popen(zygote, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=one) as process:
 
         def answer(within: float = 600) -> int:
@@ -73,6 +74,7 @@ def forks(painted: bool = False) -> Iterator[Call]:
                 time.sleep(0.03)
             return answer()
 
+        call.pid = process.pid
         try:
             yield call
         finally:
