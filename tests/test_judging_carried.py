@@ -8,14 +8,17 @@ from saematch.judging.carried import (
     permuted,
     shuffled,
     refitted,
+    sizes,
     sparsity_curve,
 )
 
 
+import pytest
 from torch.testing import assert_close
 
 from saematch.matching.match import match
 from saematch.matching.relations import relations
+from saematch.model.cards import cards
 from saematch.saes.toys import planted, random_sae
 
 
@@ -43,6 +46,16 @@ def test_refitted_weights_are_least_squares():
     best = torch.linalg.lstsq(torch.stack(columns, 1), y.reshape(-1)).solution  # all weights and the constant at once
     assert_close(torch.cat([s.weight, s.common[:, None]], 1).reshape(-1), best[:60], rtol=1e-4, atol=1e-5)
     assert_close(s.a.b_dec, best[60:], rtol=1e-4, atol=1e-5)
+
+
+def test_sizes_are_those_of_cards():
+    with pytest.raises(TypeError, match="give the cards of a layer, as cards.suite, layer. has them, not str"):
+        sizes("smollm2-135m-resid")
+    found = cards("smollm2-135m-resid", 14)
+    size = sizes(found)
+    assert size.shape == (2048,) and all(
+        abs(size[i] - found[i].mean * found[i].frequency ** 0.5) < 1e-9 for i in (0, 1091, 2047)
+    )
 
 
 def test_more_entries_carry_more():

@@ -59,8 +59,11 @@ def test_priorities_steer_the_budget():
     assert (count[5:] == 0).all() and count[:5].sum() == 20
     with expect_fail(ValueError, "entries is a whole number from 2"):
         budgeted(a, b, entries=1)
-    with expect_fail(ValueError, "coherent says how many times an error counts"):
-        budgeted(a, b, coherent=float("nan"))
+    for bad in (float("nan"), "much"):
+        with expect_fail(ValueError, "coherent says how many times an error counts"):
+            budgeted(a, b, coherent=bad)
+    with expect_fail(TypeError, "priority must be a tensor of 20 numbers, not list"):
+        budgeted(a, b, priority=[1.0] * 20)
     with expect_fail(ValueError, "2 priorities are negative or not finite, the first of latent 3"):
         budgeted(a, b, priority=first.index_fill(0, torch.tensor([3, 7]), float("nan")))
     with expect_fail(ValueError, "give a number for each of 20 latents"):

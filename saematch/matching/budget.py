@@ -6,6 +6,8 @@
 __all__ = ['nested', 'shared_out', 'reach', 'check_budget', 'spent', 'counted', 'placed', 'budgeted']
 
 # %% ../../nbs/matching/11_budget.ipynb #bg000003
+from numbers import Real
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -72,10 +74,12 @@ def check_budget(a: SAE, b: SAE, entries: int, priority: Tensor | None, coherent
         raise ValueError(
             f"entries is a whole number from 2 (a successor, and one for the common direction), not {entries!r}"
         )
-    if not 0 <= coherent < float("inf"):
+    if not (isinstance(coherent, Real) and 0 <= coherent < float("inf")):
         raise ValueError(f"coherent says how many times an error counts, a number from 0, not {coherent!r}")
     if priority is None:
         return
+    if not isinstance(priority, Tensor):
+        raise TypeError(f"priority must be a tensor of {a.d_sae} numbers, not {type(priority).__name__}")
     if priority.shape != (a.d_sae,):
         raise ValueError(f"priority has the shape {tuple(priority.shape)}; give a number for each of {a.d_sae} latents")
     if len(bad := (~(priority.isfinite() & (priority >= 0))).nonzero()):
