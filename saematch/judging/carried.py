@@ -98,7 +98,7 @@ def refitted(
 
 # %% ../../nbs/judging/14_carried.ipynb #ca120051
 def sizes(cards: Cards) -> Float[Tensor, " n"]:
-    "How large latents get on the text of their cards: mean where active, root of how often. Raises TypeError."
+    "How large latents get on their cards' text: mean where active, times root of how often. Raises TypeError."
     if not isinstance(cards, Cards):
         raise TypeError(f"give the cards of a layer, as cards(suite, layer) has them, not {type(cards).__name__}")
     table = cards.file.read(["active", "mean"]).to_pandas()
