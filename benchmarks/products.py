@@ -38,10 +38,10 @@ def main():
     from torch.nn.functional import normalize
 
     import saematch.lap.above as above
+    from saematch.studies.cost import processor
 
-    chip = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "")
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    print(f"{date.today()}, {platform.machine()}, {chip}, {a.threads} thread(s), NumPy with {blas['name']}\n")
+    print(f"{date.today()}, {platform.machine()}, {processor()}, {a.threads} thread(s), NumPy with {blas['name']}\n")
     print("| | torch | NumPy | NumPy / torch |\n| --- | --- | --- | --- |")
     g = torch.Generator().manual_seed(0)
     draw = lambda n, d: normalize(torch.randn(n, d, generator=g), dim=1)
