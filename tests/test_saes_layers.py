@@ -5,6 +5,7 @@ import torch
 
 from saematch.saes.layers import (
     files_below,
+    NoSAE,
     not_one,
     place_of,
     digits_in,
@@ -15,10 +16,19 @@ from saematch.saes.layers import (
 
 import tempfile
 from pathlib import Path
+from unittest import mock
 
+import pytest
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
+from saematch.hub import hub_name
+
+
+def test_an_sae_in_a_pickle_is_not_fetched():
+    files = lambda source: (hub_name(source), ["ae.pt", "config.json"])
+    with mock.patch.dict(place_of.__globals__, hub_files=files), pytest.raises(NoSAE, match="in a pickle, ae.pt, which is"):
+        place_of("hf://user/repo/trainer_0")
 
 
 def test_what_is_not_one_sae_is_listed():

@@ -84,6 +84,8 @@ def place_of(source: str | Path) -> Path:
     if not str(source).startswith(HUB):
         return user_path(source)
     at, names = hub_files(str(source))
+    if "ae.pt" in names and "cfg.json" not in names:
+        raise NoSAE(f"{source} is an SAE in a pickle, ae.pt, which is not fetched; download its folder and give that")
     if names and not {"cfg.json", "params.npz"} & set(names):
         raise not_one(str(source), map(Path, names))
     own = [escape(name) for name in names if "/" not in name]  # none: the place is a file, or there is none
