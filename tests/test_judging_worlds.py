@@ -63,7 +63,10 @@ def test_the_truth_by_repetition():
     assert abs(float(jaccard(f, g)[i, j]) - float(both / one)) < 1e-6
     with expect_fail(UsageError, "no layer in common: one suite has [3], the other [4]"):
         next(seed_worlds({3: a}, {4: b}, {}, torch.arange(2)))
-    with expect_fail(UsageError, "needs two documents"):
-        next(layer_worlds({3: a, 4: b}, {}, torch.zeros(5)))
+    for document in (torch.zeros(5), torch.tensor([0, 0, 2, 2]), torch.tensor([1, 3, 3])):
+        with expect_fail(UsageError, "needs two documents at least, one with an odd number"):
+            next(layer_worlds({3: a, 4: b}, {}, document))
+        with expect_fail(UsageError, "needs two documents at least, one with an odd number"):
+            next(seed_worlds({3: a}, {3: b}, {}, document))
     assert spread([14, 15, 16, 17], 2) == [(14, 15), (16, 17), (14, 16), (15, 17), (14, 17)]
     found

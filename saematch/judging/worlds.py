@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NONE', 'UNKNOWN', 'States', 'Text', 'Around', 'World', 'strangers', 'retied', 'drawn_states', 'planted_worlds',
-           'halves', 'spread', 'layer_worlds', 'jaccard', 'repeated', 'seed_worlds']
+           'halves', 'check_halves', 'spread', 'layer_worlds', 'jaccard', 'repeated', 'seed_worlds']
 
 # %% ../../nbs/judging/21_worlds.ipynb #wd210003
 from collections import namedtuple
@@ -138,12 +138,22 @@ def planted_worlds(
             around=around, layers=(0, layer),
         )  # fmt: skip
 
-# %% ../../nbs/judging/21_worlds.ipynb #wd210018
+# %% ../../nbs/judging/21_worlds.ipynb #wd21hv01
 def halves(x: Float[Tensor, "tokens d"], y: Float[Tensor, "tokens d"], document: Int64[Tensor, " tokens"]) -> list:
     "[fit, held_out]: tokens of odd documents, and of even ones."
     return [States(x[at], y[at]) for at in (document % 2 == 1, document % 2 == 0)]
 
 
+def check_halves(document: Int64[Tensor, " tokens"]) -> None:
+    "Raise UsageError unless there are tokens of odd documents and of even ones."
+    odd = document % 2 == 1
+    if not odd.any() or odd.all():
+        raise UsageError(
+            "a benchmark needs two documents at least, one with an odd number and one with an even: "
+            "matchers see odd ones, the judge even ones"
+        )
+
+# %% ../../nbs/judging/21_worlds.ipynb #wd210018
 def spread(layers: list[int], each: int) -> list[tuple[int, int]]:
     "For each distance at most so many pairs of layers, first and last among them."
     found = []
@@ -163,9 +173,8 @@ def layer_worlds(
     token: Int64[Tensor, " tokens"] | None = None,
     effects: Callable[[int, int], Effects] | None = None,  # of two layers
 ) -> Iterator[World]:
-    "Pairs of layers of a suite. Raises UsageError for fewer than two documents."
-    if len(document.unique()) < 2:
-        raise UsageError("a benchmark needs two documents at least: matchers see odd ones, the judge even ones")
+    "Pairs of layers of a suite. Raises UsageError without odd or without even documents."
+    check_halves(document)
     layers = list(suite)
     even = document % 2 == 0
     text = None if token is None else Text(token[even], document[even])
@@ -210,9 +219,10 @@ def seed_worlds(
     states: Mapping[int, Float[Tensor, "tokens d_model"]],
     document: Int64[Tensor, " tokens"],
 ) -> Iterator[World]:
-    "Each layer that both suites have. Raises UsageError if there is none."
+    "Each layer that both suites have. Raises UsageError if there is none, or without odd or without even documents."
     if not (common := sorted(set(suite) & set(again))):
         raise UsageError(f"no layer in common: one suite has {list(suite)}, the other {list(again)}")
+    check_halves(document)
     for layer in common:
         w = World(
             f"seeds of {layer}", "seeds", 0, suite[layer], again[layer], *halves(states[layer], states[layer], document)
