@@ -31,19 +31,26 @@ def test_states_are_read_once():
         "The least that can be read: a hidden state for each letter."
 
         tokenizer, cfg = Letters(), SimpleNamespace(n_ctx=64, device="cpu")
-        states = torch.randn(3, 257, 16, generator=torch.Generator().manual_seed(0))
+
+        def __init__(self, seed):
+            self.states = torch.randn(3, 257, 16, generator=torch.Generator().manual_seed(seed))
+
+        def state_dict(self):
+            return dict(states=self.states)
 
         def run_with_hooks(self, ids, fwd_hooks, **how):
             for layer, (name, hook) in enumerate(fwd_hooks):
                 hook(self.states[layer][ids], None)
 
 
-    lm, texts = Reads(), ["some letters", "and a few more of them", "the end of it", "no, not yet"]
+    lm, texts = Reads(0), ["some letters", "and a few more of them", "the end of it", "no, not yet"]
     with TemporaryDirectory() as folder:
         found = read_states(lm, texts, [0, 1], path := Path(folder) / "states.safetensors")
         assert set(found) == {"layer_0", "layer_1", "document", "token"} and len(found["layer_0"]) == len(found["document"])
-        again = read_states(None, texts, [0, 1], path)
+        again = read_states(SimpleNamespace(state_dict=lm.state_dict), texts, [0, 1], path)  # it cannot be run
         assert all(torch.equal(again[k], found[k]) for k in found)
+        other = read_states(Reads(1), texts, [0, 1], path)
+        assert not torch.equal(other["layer_0"], found["layer_0"]), "another model, and its states are those of the first"
     {k: list(v.shape) for k, v in found.items()}
 
 
@@ -53,8 +60,11 @@ def test_ablations_are_made_once():
     texts = [" ".join(f"w{(7 * d + 3 * k * k) % 60}" for k in range(9 + d)) for d in range(4)]
     with TemporaryDirectory() as folder:
         found = read_effects(lm, suite, texts, Path(folder), documents=2)(1, 2)
-        again = read_effects(None, suite, texts, Path(folder), documents=2)(1, 2)
+        kept = SimpleNamespace(state_dict=lm.state_dict)  # it cannot be run
+        again = read_effects(kept, suite, texts, Path(folder), documents=2)(1, 2)
+        other = read_effects(toy_lm(seed=1), suite, texts, Path(folder), documents=2)(1, 2)
     assert all(torch.equal(x, y) for x, y in zip(found, again)) and found.changed.shape == (len(found.latents), 24)
+    assert not torch.equal(other.changed, found.changed), "another model, and its ablations are those of the first"
     found.changed.shape
 
 

@@ -35,7 +35,9 @@ def add_benchmark(p: argparse.ArgumentParser) -> None:
         "suite", metavar="SUITE", nargs="?", default="smollm2-135m-resid", help="as for run (default: %(default)s)"
     )
     p.add_argument("--pattern", help="which SAE of each layer, for suites with several")
-    p.add_argument("--again", metavar="SUITE", help="SAEs of the same layers from other seeds: worlds with a truth")
+    p.add_argument(
+        "--again", metavar="SUITE", help="SAEs of the same layers from other seeds, one a layer: worlds with a truth"
+    )
     p.add_argument(
         "--worlds", default="planted,layers", metavar="A,B", help="of planted, layers, seeds (default: %(default)s)"
     )
@@ -58,15 +60,20 @@ def read_states(
     length: int = 256,  # tokens of a document at most
     progress: bool | None = None,
 ) -> "dict[str, Tensor]":  # layer_L [tokens, d_model]; document, token [tokens]
-    "Hidden states of some layers at positions that count in all of them, and the document of each; kept in a file."
+    """Hidden states of some layers at positions that count in all of them, and the document of each.
+
+    They are kept in a file; other texts, other layers or another model make them anew.
+    """
     import torch
 
     from saematch.ground import checksum, progress_bar, read_safetensors, write_safetensors
     from saematch.model.activations import hidden_states, norm_limits
     from saematch.model.gather import within
+    from saematch.model.lm import weights_sha256
     from saematch.model.text import tokenize
 
-    of = checksum([("texts", "".join(texts).encode()), ("layers", str([layers, length]).encode()), ("token", b"")])
+    how = dict(texts="".join(texts), layers=str([layers, length]), token="", model=weights_sha256(lm))
+    of = checksum((name, said.encode()) for name, said in how.items())
     if path.exists() and (kept := read_safetensors(path))[1].get("of") == of:
         return kept[0]
     tokens = tokenize(lm, texts, min(length, lm.cfg.n_ctx))
@@ -93,18 +100,20 @@ def read_effects(
     length: int = 32,  # tokens of a document at most
     progress: bool = False,
 ) -> "Callable[[int, int], Effects]":  # two layers -> what ablation at the first changes in the second
-    "Ablations for pairs of layers, made when they are asked for and kept in files."
+    "Ablations for pairs of layers, made when they are asked for; kept in files, for these SAEs and this model."
     import torch
 
     from saematch.ground import checksum, read_safetensors, write_safetensors
     from saematch.judging.causal import Effects, effects
     from saematch.model.activations import norm_limits
+    from saematch.model.lm import weights_sha256
     from saematch.model.text import tokenize
     from saematch.saes.suite import fingerprint
 
     even = torch.arange(0, len(texts), 2)
     chosen = even[torch.linspace(0, len(even) - 1, min(documents, len(even))).round().long()].tolist()
     parts = [("texts", "".join(texts[d] for d in chosen).encode()), ("how", str([chosen, length]).encode())]
+    parts.append(("model", weights_sha256(lm).encode()))
 
     def of_pair(x: int, y: int) -> Effects:
         saes = [(str(layer), fingerprint(suite[layer]).encode()) for layer in (x, y)]
