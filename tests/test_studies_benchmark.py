@@ -6,19 +6,22 @@ import torch
 from saematch.studies.benchmark import (
     recall_at,
     called,
+    made_of,
     cell,
     Benchmark,
     benchmark,
 )
 
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from saematch.judging.worlds import planted_worlds
+from saematch.judging.worlds import Around, planted_worlds
 from saematch.saes.toys import random_sae
 from saematch.studies.matchers import MATCHERS, by_cost
 
@@ -52,6 +55,26 @@ def test_finished_cells_are_kept():
         except ValueError as e:
             assert "damaged" in str(e)
     first.table.T
+
+
+def test_another_world_makes_another_cell():
+    (world,) = planted_worlds(random_sae(24, 120), "toy", tokens=200, layers=2, width=30)
+    others = dict(
+        truth=world.truth.flip(0),
+        unembedding=torch.ones(24, 3),
+        around=Around({0: world.a, 1: world.a}),
+        layers=(1, 2),
+        distance=2,
+    )
+    made = [made_of(world), *(made_of(replace(world, **{name: value})) for name, value in others.items())]
+    assert len(set(made)) == 1 + len(others) and made_of(replace(world)) == made[0]
+
+
+def test_what_was_not_measured_stays_empty():
+    rows = dict(world="layers 1-2", kind="layers", distance=1, matcher="cosine", strangers=[False, True], F1=[0.3, 0.1])
+    fig = Benchmark(pd.DataFrame(rows)).plot()  # no world with a truth, so no recall
+    assert [len(a.lines) for a in fig.axes] == [0, 0, 0, 0, 1, 0, 0, 0]
+    plt.close(fig)
 
 
 def test_scores_by_distance_beside_strangers():

@@ -110,11 +110,14 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:  # result, CP
 
 # %% ../../nbs/studies/30_benchmark.ipynb #bm300013
 def made_of(world: World) -> str:
-    "A checksum of the SAEs and states of a world."
+    "A checksum of all that a world holds."
     states = {f"{k}/{z}": getattr(s, z) for k in ("fit", "held_out") if (s := getattr(world, k)) for z in ("x", "y")}
     for k in (k for k in ("text", "effects") if getattr(world, k) is not None):
         states |= {f"{k}/{z}": t for z, t in getattr(world, k)._asdict().items()}
-    names = dict(name=world.name, a=fingerprint(world.a), b=fingerprint(world.b))
+    states |= {k: t for k in ("truth", "unembedding") if (t := getattr(world, k)) is not None}
+    around = [(layer, fingerprint(sae)) for layer, sae in (world.around.saes.items() if world.around else ())]
+    names = dict(name=world.name, a=fingerprint(world.a), b=fingerprint(world.b), around=str(around))
+    names["place"] = str((world.kind, world.distance, world.layers))
     return checksum(tensor_parts(states, names))
 
 
@@ -160,7 +163,7 @@ class Benchmark:
 def benchmark(
     worlds: Iterable[World],
     matchers: Iterable[str] | Mapping[str, Matcher | Callable[[World], Claims | Match]] = tuple(MATCHERS),
-    out: str | Path | None = None,  # folder that keeps finished cells
+    out: str | Path | None = None,  # folder that keeps finished cells; a changed matcher needs another name
     progress: bool | None = None,  # None: a bar on a terminal
 ) -> Benchmark:
     """Every matcher on every world, and on strangers. Cells for which a world lacks what the matcher needs stay empty.
@@ -241,9 +244,9 @@ def plot(
     self: Benchmark,
     scores: Iterable[tuple[str, str]] = (("planted", "recall"), ("layers", "F1")),  # kinds of worlds, what is drawn
 ) -> Figure:
-    "Scores against distance, a row for each kind of world; grey: what the same matchers reach with strangers."
+    "Scores against distance, a row for each kind of world; grey: strangers. Empty: not measured."
     scores = list(scores)
-    t = self.table
+    t = self.table.reindex(columns=self.table.columns.union([what for _, what in scores], sort=False))
     fig, ax = plt.subplots(len(scores), len(PANELS), figsize=(13, 2.8 * len(scores)), sharey="row", squeeze=False)
     for a, title in zip(ax[0], PANELS):
         a.set_title(title, fontsize="medium")
