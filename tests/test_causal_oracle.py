@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
-from saematch.judging.causal import edited, responses
+from saematch.judging.causal import edited, effects, passed_on, responses
 from saematch.model.lm import load_lm, quiet
 from saematch.model.text import tokenize
 from saematch.model.toys import random_lm
@@ -119,3 +120,35 @@ def test_tokens_that_do_not_count_are_left_alone(world):
     assert table[table.name == "m"].set_index("latent").tokens.to_dict() == {
         i: int(on[i]) for i in on.nonzero()[:, 0].tolist()
     }
+
+
+def test_rows_of_effects_are_those_of_latents_that_are_active(world):
+    "A suite has many latents, a few documents reach few of them."
+    lm, hf, a, b, tokens = world
+    a = replace(a, threshold=a.threshold.index_fill(0, torch.arange(12), 1e9))  # these are never active
+    b = replace(b.select(torch.arange(20)), info=b.info)
+
+    class Watch(TorchDispatchMode):
+        rows = 0
+
+        def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+            out = f(*args, **(kwargs or {}))
+            if "zeros" in str(f) and out.dim() == 2 and out.shape[1] == 20:
+                self.rows = max(self.rows, len(out))
+            return out
+
+    with Watch() as made:
+        found = effects(lm, a, b, tokens)
+    assert 0 < made.rows <= len(found.latents) <= 12 and found.latents.min() >= 12
+    table = responses(lm, a, b, {str(j): torch.full((24,), j) for j in range(20)}, tokens)
+    lost = table[table.name != "active"].groupby("latent").lost.sum()  # no more is lost than is changed
+    assert lost.index.tolist() == found.latents.tolist() and (lost <= found.changed.sum(1).numpy() + 1e-9).all()
+
+
+def test_states_are_brought_to_where_the_model_is(tmp_path):
+    "Of a model on another device (`meta`: one without numbers), with tokens and states on the processor."
+    lm = load_lm(random_lm(tmp_path, "gemma2"), dtype=torch.float64)
+    ids, x = tokenize(lm, ["w1 w2 w3"]).ids, torch.zeros(1, 4, lm.cfg.d_model)
+    lm = lm.to("meta")
+    for stop in (None, B):
+        assert passed_on(lm, ids, x[:, : ids.shape[1]], A, stop=stop).device.type == "meta"

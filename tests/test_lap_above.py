@@ -56,8 +56,9 @@ def test_tables_that_cannot_be_compared_are_refused():
     X = unit_rows(5, 4)
     with expect_fail(UsageError, "rows of one width are compared"):
         pairs_above(X, X[:, :3], 0.1)
-    with expect_fail(ValueError, "threshold has 1 NaN"):
-        pairs_above(X, X, float("nan"))
+    for bad in (float("nan"), float("inf")):
+        with expect_fail(ValueError, f"threshold must be a finite number, not {bad}"):
+            pairs_above(X, X, bad)
     with expect_fail(ValueError, "Y has 1 NaN"):
         pairs_above(
             X,
@@ -66,6 +67,26 @@ def test_tables_that_cannot_be_compared_are_refused():
             .index_put((torch.tensor(1), torch.tensor(1)), torch.tensor(float("nan"))),
             0.1,
         )
+
+
+def test_each_table_is_asked_where_it_lies():
+    from unittest import mock
+
+    import saematch.lap.above as room
+    from saematch.lap.table import Made
+
+    rows, asked = unit_rows(6, 4), []
+    X, Y = (Made(rows.shape, lambda at: rows[at], device) for device in ("meta", "cpu"))  # "meta": some other device
+
+
+    def costs(X, Y, i, j, metric):
+        asked.append((i.device.type, j.device.type))
+        return torch.zeros(len(i))
+
+
+    with mock.patch.object(room, "gathered_costs", costs):
+        room.pairs_above(X, Y, 0.1)
+    assert asked == [("meta", "cpu")]
 
 
 def test_a_list_is_made_once_and_a_damaged_one_again():

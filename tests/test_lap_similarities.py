@@ -33,6 +33,8 @@ def test_bad_tables_are_refused():
         Similarities([rows[0], rows[1][:, :3]], low)
     with expect_fail(ValueError, "for each pair of 2 layers, not"):
         Similarities(rows, low[:1])
+    with expect_fail(ValueError, "4 values, the first at [0, 0]; give a finite number for each pair of layers"):
+        Similarities(rows, low * float("nan"))
     with expect_fail(ValueError, "must be symmetric"):
         Similarities(rows, torch.tensor([[0.3, 0.3], [0.4, 0.3]]))
     with expect_fail(ValueError, "rows of layer 1, from 0 on, has 1 NaN"):

@@ -59,6 +59,9 @@ def test_priorities_steer_the_budget():
     assert (count[5:] == 0).all() and count[:5].sum() == 20
     with expect_fail(ValueError, "entries is a whole number from 2"):
         budgeted(a, b, entries=1)
+    for bad in (0, "3", True, 2.0):
+        with expect_fail(ValueError, "most is the number of successors a latent may have, a whole number from 1, not"):
+            budgeted(a, b, most=bad)
     for bad in (float("nan"), "much"):
         with expect_fail(ValueError, "coherent says how many times an error counts"):
             budgeted(a, b, coherent=bad)

@@ -96,6 +96,31 @@ def test_a_killed_search_ends_as_if_it_had_not_been():
     f"{len(s.history) - 1} sweeps, {made} begun"
 
 
+def test_sweeps_of_other_rows_are_not_taken():
+    import tempfile
+
+    rows = ([1, 1, 0], [1, 0, 1], [0, 0.4, 1], [0, -5, 1])
+    first, second, third, other = (torch.tensor([r], dtype=torch.float64) for r in rows)
+    with tempfile.TemporaryDirectory() as folder:
+        found = [join_layers([first, second, r], 0.5, work=folder)[2].objective for r in (third, other)]
+    assert abs(found[0] - 0.9) < 1e-12, "one lineage of all three, with a pair that is 0.1 below the threshold"
+    assert abs(found[1] - 0.5) < 1e-12 and found[1] == join_layers([first, second, other], 0.5)[2].objective
+    found
+
+
+def test_a_search_that_runs_out_of_sweeps_says_so():
+    import warnings
+
+    rows, _ = noisy_layers(7, 40, 12, noise=0.7)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        whole = join_layers(rows, 0.4)[2]
+        assert whole.done and not said
+        short = join_layers(rows, 0.4, sweeps=2)[2]
+    assert not short.done and len(said) == 1 and short.objective < whole.objective
+    str(said[0].message)
+
+
 def test_planted_lineages_are_found():
     rows, order = noisy_layers(5, 30, 40, noise=0.4)
     members, sims, s = join_layers(rows, 0.5)

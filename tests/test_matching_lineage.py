@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from fastcore.test import expect_fail
 
@@ -78,6 +79,10 @@ def test_a_file_of_lineages_comes_back_or_is_refused():
         assert back.forked().equals(t.forked())
         replace(t, forks=None, q_forks=None).save(path)
         assert Lineages.load(path).forked().empty, "files of before splits were looked for are read"
+        numbers = dict(options=dict(seed=np.int64(1), loose=np.float32(0.5)))
+        replace(t, layers=tuple(map(np.int64, t.layers)), info=numbers).save(path)
+        back = Lineages.load(path)
+        assert back.layers == t.layers and back.info == dict(options=dict(seed=1, loose=0.5))
         t.save(path)
         with expect_fail(ValueError, "lineages of other weights: they were made from toy"):
             Lineages.load(path, ["a", "b", "d"])

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from fastcore.test import expect_fail
 from torch.testing import assert_close
 
@@ -108,6 +109,9 @@ def test_a_match_survives_the_disk():
             back = Match.load(Path(folder) / "m.safetensors")
             with expect_fail(UsageError, "saved as a .safetensors file"):
                 ab.save(Path(folder) / "m.pt")
+            counted = replace(ab, info={**ab.info, "a": dict(layer=np.int64(14))})  # a layer counted by NumPy
+            counted.save(Path(folder) / "n.safetensors")
+            assert Match.load(Path(folder) / "n.safetensors").info["a"] == dict(layer=14)
         assert torch.equal(back.index, ab.index) and torch.equal(back.cost.nan_to_num(-1), ab.cost.nan_to_num(-1))
     X, Y = descriptors(random_sae(8, 20, seed=0), random_sae(8, 15, seed=1))
     assert verify(X, Y, back.proof) == verify(X, Y, ab.proof) and verify(Y, X, back.inverse().proof)["relative_gap"] < 1e-9

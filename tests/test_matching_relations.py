@@ -87,6 +87,10 @@ def test_relations_follow_their_latents():
 
 
 def test_bad_relations_are_refused():
+    from unittest import mock
+
+    from saematch.saes.sae import SAE
+
     a, b = random_sae(16, 40, seed=0), random_sae(16, 40, seed=1)
     for k in (0, 41, 2.0, True):
         with expect_fail(ValueError, "k is the number of successors, from 1 to the 40 latents of B"):
@@ -104,5 +108,10 @@ def test_bad_relations_are_refused():
         relations(a, b, reading=float("nan"))
     with expect_fail(ValueError, "f has 39 activations a token, the relations start from 40 latents"):
         relations(a, b).apply(torch.zeros(2, 39, dtype=torch.float64))
+    with expect_fail(UsageError, "other SAEs have no encoder per latent, and relations and splits read with it"):
+        relations(a, random_sae(16, 40, activation="other"))
+    with mock.patch.object(SAE, "device", property(lambda s: torch.device("cuda:0" if s is b else "cpu"))):
+        with expect_fail(UsageError, "A is on cpu and B on cuda:0: bring both to one device, as b.to('cpu')"):
+            relations(a, b)
     with expect_fail(TypeError, "A must be a saematch SAE"):
         relations(3, b)

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 from itertools import combinations
+from unittest import mock
 
 import pytest
 import torch
 from scipy.optimize import nnls
 from torch.nn.functional import normalize
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from saematch.ground import UsageError
+from saematch.judging.carried import refitted
 from saematch.judging.splits import BOTH, directions, merges, splits
+from saematch.matching.budget import budgeted
 from saematch.matching.relations import pursue, relations
 from saematch.saes.sae import SAE
 from saematch.saes.toys import random_sae
@@ -115,11 +120,45 @@ def test_topk_and_normalising_saes():
         every.write(n.encode(x))
 
 
-def test_an_sae_without_an_encoder_is_refused():
+@pytest.mark.parametrize("find", [relations, budgeted, splits, merges])
+def test_an_sae_without_an_encoder_is_refused(find):
     a = random_sae(16, 40)
-    other = SAE(**a.parameters(), activation="other")
-    with pytest.raises(ValueError, match="have no encoder"):
-        relations(a, other)
+    other = SAE(**a.parameters(), activation="other", info=dict(architecture="matching_pursuit"))
+    for pair in ((a, other), (other, a), (other, other)):
+        with pytest.raises(UsageError, match=r"^matching_pursuit SAEs have no encoder per latent.*use match\(a, b, "):
+            find(*pair)
+
+
+@pytest.mark.parametrize("find", [relations, budgeted, splits])
+def test_saes_on_two_devices_are_refused(find):
+    a, b = random_sae(16, 40, seed=0), random_sae(16, 40, seed=1)
+    there = property(lambda s: torch.device("cuda:1" if s is b else "cpu"))
+    with mock.patch.object(SAE, "device", there), pytest.raises(UsageError, match="A is on cpu and B on cuda:1: bring"):
+        find(a, b)
+
+
+class Squares(TorchDispatchMode):
+    "How often an n x n matrix is made."
+
+    def __init__(self, n):
+        super().__init__()
+        self.n, self.made = n, 0
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        out = f(*args, **(kwargs or {}))
+        self.made += isinstance(out, torch.Tensor) and out.shape == (self.n, self.n)
+        return out
+
+
+def test_fitting_makes_no_copy_of_the_covariance():
+    a, b = random_sae(12, 20, seed=0), random_sae(12, 24, seed=1)
+    x = 2 * torch.randn(400, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    f, r = a.encode(x), relations(a, b, k=2)
+    with Squares(20) as covariance:
+        torch.cov(f.T)
+    with Squares(20) as fitting:
+        refitted(r, f, x)
+    assert 0 < fitting.made <= covariance.made
 
 
 def test_normalized_rows_of_dead_latents_are_no_children():

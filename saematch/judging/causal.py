@@ -51,7 +51,7 @@ def passed_on(
 ) -> Tensor:  # logits, or the residual stream after block `stop`
     "What the model makes of a hidden state. Blocks before are not computed (a bridge computes and discards them)."
     check_lm(lm)
-    x = x.to(lm.cfg.dtype)
+    ids, x = ids.to(lm.cfg.device), x.to(lm.cfg.device, lm.cfg.dtype)
     if type(lm).__name__ == "TransformerBridge":
         last, put = [], (site(layer), lambda value, hook: x)
         catch = [] if stop is None else [(site(stop), lambda value, hook: last.append(value))]
@@ -227,16 +227,20 @@ def effects(
     copies: int = 32,  # of a document, at once
     progress: bool = False,
 ) -> Effects:
-    "The changes of all latents of A that are active in these documents. Raises like `responses`."
+    """The changes of all latents of A that are active in these documents. Raises like `responses`.
+
+    O(active latents of A x latents of B) memory.
+    """
     check_layers(lm, a, b)
     limits = limits or norm_limits(lm, tokens, [a.layer, b.layer])
-    total, times = a.W_dec.new_zeros(a.d_sae, b.d_sae), torch.zeros(a.d_sae, dtype=torch.int64, device=a.device)
+    row, total = torch.full((a.d_sae,), -1, device=a.device), b.W_dec.new_zeros(0, b.d_sae)  # row: its place in total
     for d in progress_bar(range(len(tokens)), progress, desc="documents"):
-        which, on, sums = answers(lm, a, b, *counted_in(lm, a, b, tokens[[d]], limits), None, factor, copies)
-        total.index_add_(0, which, sums["changed"])
-        times.index_add_(0, which, on)
-    latents = times.nonzero()[:, 0]
-    return Effects(latents, total[latents] / usable_units(b, gauge_of(True, a, b)))
+        which, _, sums = answers(lm, a, b, *counted_in(lm, a, b, tokens[[d]], limits), None, factor, copies)
+        new = which[row[which] < 0]
+        row[new] = len(total) + torch.arange(len(new), device=a.device)
+        total = torch.cat([total, total.new_zeros(len(new), b.d_sae)]).index_add_(0, row[which], sums["changed"])
+    latents = (row >= 0).nonzero()[:, 0]
+    return Effects(latents, total[row[latents]].div_(usable_units(b, gauge_of(True, a, b))))
 
 # %% ../../nbs/judging/18_causal.ipynb #cau00021
 def score_over(

@@ -82,7 +82,7 @@ def pairs_above(
                 found.append(((i + at.start) * m + j + to.start).cpu())
     key = torch.cat(found).sort().values if found else torch.empty(0, dtype=torch.int64)
     i, j = key // max(1, m), key % max(1, m)
-    value = -gathered_costs(X, Y, i.to(columns.device), j.to(columns.device), "inner").cpu()
+    value = -gathered_costs(X, Y, i.to(X.device), j.to(Y.device), "inner").cpu()
     above = value > threshold
     return i[above], j[above], value[above]
 
@@ -97,7 +97,8 @@ def check_tables(X: Table, Y: Table, threshold: float) -> None:
     "Raise UsageError unless rows have one width, ValueError for a threshold that is not finite."
     if len(X.shape) != 2 or len(Y.shape) != 2 or X.shape[1] != Y.shape[1]:
         raise UsageError(f"rows of one width are compared, these tables are {list(X.shape)} and {list(Y.shape)}")
-    check_finite("threshold", torch.tensor(float(threshold)))
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold must be a finite number, not {threshold!r}")
 
 # %% ../../nbs/lap/12_above.ipynb #ab120021
 def digest_of(rows: Table) -> str:  # 32 hex digits

@@ -45,7 +45,7 @@ class Similarities:
         self.first, self.count = sizes.cumsum(0) - sizes, int(sizes.sum())
         self.layer = torch.repeat_interleave(torch.arange(len(rows)), sizes)
         many = sum(len(x) * len(y) for x, y in combinations(rows, 2))
-        digests = [digest_of(r) if work is not None else "" for r in rows]
+        self.digests = digests = [digest_of(r) if work is not None else "" for r in rows]
         whole = ("tables/1", *digests, *thresholds.flatten().tolist())
         small, each = (work, None) if many <= self.small else (None, work)
         t = once(small, "tables", whole, lambda: self.list_pairs(each, digests, tell if many > self.small else None))
@@ -113,7 +113,7 @@ def check_thresholds(thresholds: Float[Tensor, "L L"], layers: int) -> None:
     "Raise ValueError unless these are thresholds for all pairs of layers."
     if thresholds.shape != (layers, layers):
         raise ValueError(f"thresholds must be a number for each pair of {layers} layers, not {list(thresholds.shape)}")
-    check_finite("thresholds", thresholds)
+    check_finite("thresholds", thresholds, "give a finite number for each pair of layers; a large one lists nothing")
     if not torch.equal(thresholds, thresholds.T):
         raise ValueError("thresholds must be symmetric: a pair of layers has one, whichever way it is read")
 

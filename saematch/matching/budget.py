@@ -66,8 +66,13 @@ def reach(
     return (units / norm).where(norm > 0, 0)
 
 
-def check_budget(a: SAE, b: SAE, entries: int, priority: Tensor | None, coherent: float) -> None:
-    "Raise ValueError unless B has latents for the budget, and there is a number, 0 or more, for each latent of A."
+def check_budget(
+    a: SAE, b: SAE, entries: int, priority: Tensor | None, coherent: float, most: int | None = None
+) -> None:
+    """Raise ValueError unless B has latents for the budget, and there is a number, 0 or more, for each latent of A.
+
+    TypeError for priorities that are no tensor.
+    """
     if dead(b).all():
         raise ValueError("every latent of B is dead by its weights, so nothing can be written in them")
     if isinstance(entries, bool) or not isinstance(entries, int) or entries < 2:
@@ -76,6 +81,8 @@ def check_budget(a: SAE, b: SAE, entries: int, priority: Tensor | None, coherent
         )
     if not (isinstance(coherent, Real) and 0 <= coherent < float("inf")):
         raise ValueError(f"coherent says how many times an error counts, a number from 0, not {coherent!r}")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ValueError(f"most is the number of successors a latent may have, a whole number from 1, not {most!r}")
     if priority is None:
         return
     if not isinstance(priority, Tensor):
@@ -153,11 +160,11 @@ def budgeted(
 ) -> Relations:
     """Relations with as many entries in all as `relations(k=entries - 1)`, spent where they lower the error most.
 
-    From the weights of both SAEs alone, unless `priority` comes from text. O(n m d most) time. Raises ValueError for a
-    budget below 2, a negative `coherent`, priorities that are not a number for each latent, and like `relations`.
+    From weights alone, unless `priority` comes from text. O(n m d most) time. Raises like `relations`, TypeError for
+    priorities that are no tensor, ValueError for other wrong ones, budgets below 2, `most` below 1, `coherent` below 0.
     """
     a, b = one_precision(*as_pair(a, b))
-    check_budget(a, b, entries, priority, coherent)
+    check_budget(a, b, entries, priority, coherent, most)
     most = min(4 * (entries - 1) if most is None else most, b.d_sae)
     check_relations(a, b, most, "keep", reading)
     gauge = gauge_of(True, a, b)

@@ -8,6 +8,7 @@ __all__ = ['Within', 'ROUNDS', 'pairs_within', 'lineage_of', 'cross_gain', 'best
            'kept_step', 'following', 'member_table', 'link_table']
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070003
+import warnings
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +68,10 @@ def best_pairs(
     j: Int64[Tensor, " k"],
     gain: Float[Tensor, " k"],
 ) -> Bool[Tensor, " k"]:  # which pairs are taken
-    "The one-to-one choice among pairs (i, j) with the largest total gain, exact to 2^-38 of the largest; none below 0."
+    """The one-to-one choice among pairs (i, j) with the largest total gain; none below 0.
+
+    Gains are rounded to (n + m) 2^-38 of the largest, n and m the numbers of different i and j.
+    """
     taken = torch.zeros(len(i), dtype=torch.bool)
     use = (gain > 0).nonzero()[:, 0]
     if not len(use):
@@ -145,13 +149,13 @@ class Joined:
 
     members: Int64[Tensor, "K L"]
     objective: float
-    history: tuple = ()  # the objective after each sweep
+    history: tuple = ()  # the objective of the start and after each sweep
     done: bool = False
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070040
 @dataclass(frozen=True, eq=False)
 class Joint:
-    "The search for the best lineages: no group of layers can be joined to the rest in a better way at its end."
+    "The search for the best lineages: at its end no group that a sweep tries can be joined to the rest any better."
 
     sims: Similarities
     tol: float = 1e-9  # stop when a sweep gains less than this share
@@ -206,7 +210,7 @@ def alone(sims: Similarities) -> Int64[Tensor, "K L"]:
 
 # %% ../../nbs/matching/07_joint.ipynb #jt070041
 def direct_pairs(sims: Similarities, x: int, y: int) -> tuple:  # (numbers in layer x, in layer y, gains)
-    "The best match of two layers on its own, with rejection: exact."
+    "The best match of two layers on its own, with rejection: exact but for the rounding of `best_pairs`."
     at = ((sims.layer[sims.p] == x) & (sims.layer[sims.q] == y)).nonzero()[:, 0]
     at = at[best_pairs(sims.p[at], sims.q[at], sims.gain[at])]
     return sims.p[at], sims.q[at], sims.gain[at]
@@ -244,7 +248,7 @@ def join_layers(
     """The lineages of several layers, by `Joint` until a sweep gains nothing.
 
     O(pairs of layers x n^2 d) time for the one pass that lists similarities; the rest goes with the number of listed
-    pairs. Raises UsageError or ValueError like `Similarities`.
+    pairs. Raises UsageError or ValueError like `Similarities`. Warns if the last of all `sweeps` still gained.
     """
     if not isinstance(thresholds, Tensor):
         thresholds = torch.full((len(rows), len(rows)), float(thresholds), dtype=torch.float64)
@@ -258,11 +262,14 @@ def joined(
     start: str | Int64[Tensor, "K L"] = "chain",
     sweeps: int = 50,
 ) -> tuple[Int64[Tensor, "K L"], Joined]:
-    "The same from similarities that are listed already."
+    "Lineages from similarities that are listed already; see `join_layers`."
     search = Joint(sims)
     s = search.init(start)
     while not s.done and len(s.history) <= sweeps:
         s = kept_step(search, s)
+    if not s.done:
+        said = f"the search stopped after {sweeps} sweeps, before one that gains nothing: there may be better lineages"
+        warnings.warn(said, stacklevel=2)
     return search.result(s), s
 
 
@@ -278,7 +285,8 @@ def kept_step(search: Joint, s: Joined) -> Joined:
     if sims.work is None:
         return search.step(s)
     problem = dict(p=sims.p, q=sims.q, gain=sims.gain, thresholds=sims.thresholds, members=s.members)
-    t = once(sims.work, "sweep", ("sweep/2", repr(search.tol), checksum(tensor_parts(problem, {}))), make)
+    of = ("sweep/3", repr(search.tol), *sims.digests, checksum(tensor_parts(problem, {})))
+    t = once(sims.work, "sweep", of, make)
     objective = float(t["objective"])
     history = (*s.history, objective)
     return replace(s, members=t["members"], objective=objective, history=history, done=bool(t["done"]))

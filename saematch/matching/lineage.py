@@ -301,7 +301,8 @@ def save(self: Lineages, path: str | Path) -> None:
     check_target(Path(path), "saematch.lineages")
     tensors = {k: t.contiguous() for k in (*ARRAYS, *FORKED) if (t := getattr(self, k)) is not None}
     tensors |= {f"{null}/{k}": getattr(c, k).clone() for null, c in self.drawn.items() for k in CHANCE}
-    header = json.dumps(dict(layers=self.layers, widths=self.widths, info=dict(self.info)))
+    fields = dict(layers=self.layers, widths=self.widths, info=dict(self.info))
+    header = json.dumps(fields, default=lambda v: v.item())  # numbers of NumPy as plain ones
     write_safetensors(path, tensors, dict(format="saematch.lineages/1", header=header))
 
 

@@ -292,7 +292,8 @@ def save(self: Match, path: str | Path) -> None:
         raise UsageError(f"{path}: a match is saved as a .safetensors file")
     check_target(Path(path), "saematch.match")
     tensors = dict(index=self.index, cost=self.cost) | ({} if self.sign is None else dict(sign=self.sign))
-    meta = dict(format="saematch.match/1", d_b=str(self.d_b), info=json.dumps(dict(self.info)))
+    info = json.dumps(dict(self.info), default=lambda v: v.item())  # numbers of NumPy as plain ones
+    meta = dict(format="saematch.match/1", d_b=str(self.d_b), info=info)
     if self.proof:
         claims = {k: getattr(self.proof, k) for k in CLAIMS}
         found = {} if torch.equal(self.proof.index, self.index) else dict(found=self.proof.index)

@@ -249,6 +249,13 @@ def _repr_markdown_(self: Relations) -> str:
 # %% ../../nbs/matching/06_relations.ipynb #rl060026
 def check_relations(a: SAE, b: SAE, k: int, length: str, reading: float) -> None:
     "Raise UsageError or ValueError unless B can read what A writes, and the options are known."
+    if other := [s.info.get("architecture", "other") for s in (a, b) if s.activation == "other"]:
+        raise UsageError(
+            f"{' and '.join(dict.fromkeys(other))} SAEs have no encoder per latent, and relations and splits read with "
+            "it: use match(a, b, weights='decoder') instead"
+        )
+    if a.device != b.device:
+        raise UsageError(f"A is on {a.device} and B on {b.device}: bring both to one device, as b.to('{a.device}')")
     check_pair(a, b)
     if a.transcoder or b.transcoder:
         raise UsageError("relations let B read what A writes, and a transcoder reads one place and writes another")
@@ -304,7 +311,7 @@ def relations(
     """For each latent of A its k successors in B, with weights, from the weights of both SAEs alone.
 
     O(n m d k) time, O(n k + (n + m) d + tile) memory. Raises TypeError or ValueError for SAEs of different d_model and
-    k outside 1..d_sae, UsageError for different sites and transcoders.
+    k outside 1..d_sae, UsageError for different sites, two devices, transcoders, and SAEs without encoders per latent.
     """
     a, b = one_precision(*as_pair(a, b))
     check_relations(a, b, k, length, reading)
