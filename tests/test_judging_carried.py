@@ -58,6 +58,13 @@ def test_sizes_are_those_of_cards():
     )
 
 
+def test_saes_that_normalise_have_a_curve():
+    a, b = random_sae(16, 40, normalize="layer_norm"), random_sae(16, 40, seed=1)
+    x = torch.randn(50, 16, dtype=torch.float64)
+    for one, other in ((a, b), (b, a)):
+        assert sparsity_curve(one, other, x, x, entries=(2,), spend=(2,)).F1.notna().all()
+
+
 def test_more_entries_carry_more():
     a = random_sae(32, 100, seed=0)
     b, truth = planted(a, decoder_noise=1.0, encoder_noise=1.0, seed=1)

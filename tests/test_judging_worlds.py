@@ -36,6 +36,16 @@ def test_strangers_see_the_same_on_other_tokens():
     cosine.mean()
 
 
+def test_suites_without_thresholds_have_planted_worlds():
+    from dataclasses import replace
+
+    relu = replace(random_sae(24, 120), threshold=torch.zeros(120, dtype=torch.float64))
+    world = next(planted_worlds(relu, "relu", layers=2, width=30))
+    for sae in (world.a, world.b):
+        assert sae.W_enc.isfinite().all()
+    assert (world.judged.x > 0).any() and (world.judged.y > 0).any()
+
+
 def test_a_planted_world_knows_who_is_who():
     worlds = list(planted_worlds(random_sae(32, 200), "toy", tokens=600, layers=3, width=60, noise=0.3))
     assert [w.name for w in worlds] == ["toy 0-1", "toy 0-2"] and [w.distance for w in worlds] == [1, 2]

@@ -68,3 +68,12 @@ def test_what_is_wrong_is_named():
         claims_of("jaccard", MATCHERS["jaccard"], world)
     with expect_fail(UnknownName, "unknown matcher 'jacard'; closest: jaccard"):
         matchers_named(["jacard"])
+
+
+def test_saes_that_normalise_hidden_states():
+    x = torch.randn(60, 12, dtype=torch.float64)
+    a, b = random_sae(12, 6, normalize="layer_norm"), random_sae(12, 6, seed=1)
+    world = World("toy", "planted", 1, a, b, States(x, x), States(x, x))
+    assert carried(world, claims_of("relations", MATCHERS["relations"], world), a.encode(x)).shape == (60, 6)
+    with expect_fail(UsageError, "'whitened' needs SAEs that do not normalise hidden states, and 'toy' has none"):
+        claims_of("whitened", MATCHERS["whitened"], world)

@@ -113,21 +113,23 @@ def maps(
     nothing: Iterable[int] = (2, 4, 8),  # with how many entries strangers and shuffled relations come too
     spend: Iterable[int] = (4, 8),  # budgets to share out (`budgeted`)
     seed: int = 0,
+    like: Float[Tensor, "tokens d_model"] | None = None,  # A's hidden states, if A normalises them
 ) -> Iterable[tuple]:  # (name, entries, a function of A's activations)
     "The maps from A to B that need no data. Raises ValueError for fewer than two entries."
+    given = lambda r: lambda f: r.apply(f, like)
     if m is not None:
         yield "permutation", 1, lambda f: permuted(a, b, m, f)
     for k in entries:
         r = relations(a, b, k=k - 1)
-        yield "relations", k, r.apply
+        yield "relations", k, given(r)
         if k in nothing:
-            yield "strangers", k, of_strangers(a, b, k=k - 1, seed=seed).apply
-            yield "shuffled", k, shuffled(r, seed).apply
+            yield "strangers", k, given(of_strangers(a, b, k=k - 1, seed=seed))
+            yield "shuffled", k, given(shuffled(r, seed))
     for k in spend:
-        yield "budgeted", k, budgeted(a, b, entries=k).apply
+        yield "budgeted", k, given(budgeted(a, b, entries=k))
         if k in nothing:
-            yield "budgeted strangers", k, of_strangers(a, b, seed=seed, maker=budgeted, entries=k).apply
-    yield "dense", b.d_sae, lambda f: b.encode(a.decode(f))
+            yield "budgeted strangers", k, given(of_strangers(a, b, seed=seed, maker=budgeted, entries=k))
+    yield "dense", b.d_sae, lambda f: b.encode(a.decode(f, like))
 
 
 def sparsity_curve(
@@ -139,6 +141,6 @@ def sparsity_curve(
 ) -> pd.DataFrame:  # map, entries, F1, EV, active
     "Sparsity against fidelity for one pair of layers, and encoding A's hidden state with B beside it."
     f, f_b = a.encode(x_a), b.encode(x_b)
-    rows = [dict(map=n, entries=k, **fidelity(b, apply(f), f_b, x_b)) for n, k, apply in maps(a, b, **how)]
+    rows = [dict(map=n, entries=k, **fidelity(b, apply(f), f_b, x_b)) for n, k, apply in maps(a, b, like=x_a, **how)]
     rows.append(dict(map="A's state, encoded by B", entries=b.d_sae, **fidelity(b, b.encode(x_a), f_b, x_b)))
     return pd.DataFrame(rows)

@@ -32,6 +32,7 @@ NEEDS = dict(  # what a matcher may need besides two SAEs -> the field of a worl
     states="fit",  # hidden states of both layers
     unembedding="unembedding",  # of the language model
     suite="around",  # the SAEs of the other layers
+    **{"SAEs that do not normalise hidden states": "plain"},
 )
 
 
@@ -140,7 +141,8 @@ def strongest(w: World) -> Claims:
     share = r.weight * a[:, None] / b[r.index.clamp(min=0)]
     at = share.masked_fill(r.index < 0, -torch.inf).argmax(1)
     index, (x, y) = r.index.gather(1, at[:, None])[:, 0], unit_rows(w)
-    return Claims(index, (x * y[index.clamp(min=0)]).sum(1).double(), apply=r.apply)
+    like = w.held_out and w.held_out.x  # the sizes of these are asked for, if A normalises hidden states
+    return Claims(index, (x * y[index.clamp(min=0)]).sum(1).double(), apply=lambda f: r.apply(f, like))
 
 
 def of_lineages(w: World) -> Claims:
@@ -213,7 +215,7 @@ MATCHERS = {  # key, as in `matching/01_names` -> matcher
     "correlation": Matcher(correlated, DATA),
     "jaccard": by_cost(lambda w: -jaccard(*w.seen), needs=DATA),
     "semantic": Matcher(semantic, DATA),
-    "whitened": Matcher(white, DATA),
+    "whitened": Matcher(white, (*DATA, "SAEs that do not normalise hidden states")),
     "ridge": by_rows(transported(lambda x, y: ridge(x, y)[:-1]), needs=DATA),
     "procrustes": by_rows(transported(rotation), needs=DATA),
     "identity": by_match(method="identity"),
