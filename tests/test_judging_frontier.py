@@ -13,8 +13,11 @@ from saematch.judging.frontier import (
 from dataclasses import replace
 
 import torch
+from fastcore.test import expect_fail
 
+from saematch.ground import UsageError
 from saematch.judging.carried import fidelity
+from saematch.matching.budget import budgeted
 from saematch.matching.relations import relations
 from saematch.saes.toys import planted, random_sae
 
@@ -50,4 +53,17 @@ def test_the_budget_is_kept():
     dropped = (few.index < 0) & (r.index >= 0)
     moves = (f[:, :, None] * r.weight).square().mean(0).sqrt() * b.W_dec.norm(dim=1)[r.index]
     assert moves[dropped].max() <= moves[few.index >= 0].min()
+    one, y = relations(a, b, k=2, common=False), b.decode(b.encode(a.decode(f)))
+    shared = budgeted(a, b, entries=3)  # some rows without a number for the common direction
+    assert tuned(one, f, y, steps=2).entries == 2
+    assert (shared.common == 0).any() and tuned(shared, f, y, steps=2).entries == shared.entries
     few.entries
+
+
+def test_what_cannot_be_trained():
+    a, b = random_sae(16, 40, seed=0), random_sae(16, 48, seed=1)
+    r, f, y = relations(a, b, k=2), torch.ones(5, 40, dtype=a.dtype), torch.ones(5, 16, dtype=a.dtype)
+    scaled = [replace(r, **{name: replace(getattr(r, name), normalize="layer_norm")}) for name in "ab"]
+    for wrong in (*scaled, replace(r, b=replace(b, activation="topk", k=4))):
+        with expect_fail(UsageError, "training needs SAEs that do not normalise hidden states, and B must be a JumpReLU"):
+            tuned(wrong, f, y)

@@ -40,9 +40,13 @@ def tuned(
     seed: int = 0,
     progress: bool = False,
 ) -> Relations:
-    "The same successors, with weights and a constant that let B rebuild its hidden states best. Raises UsageError."
-    if r.b.activation != "jumprelu" or r.b.normalize != "none":
-        raise UsageError("training needs a JumpReLU SAE that does not normalise hidden states")
+    """The same successors, with weights and a constant that let B rebuild its hidden states best.
+
+    Raises UsageError for SAEs that normalise hidden states, and for a B that is no JumpReLU SAE.
+    """
+    if r.b.activation != "jumprelu" or {r.a.normalize, r.b.normalize} != {"none"}:
+        raise UsageError("training needs SAEs that do not normalise hidden states, and B must be a JumpReLU SAE")
+    kept = (r.common != 0).to(r.common)  # rows without this entry get none
     g = torch.Generator().manual_seed(seed)
     parts = [t.detach().clone().requires_grad_() for t in (r.weight, r.common, r.a.b_dec)]
     size = [t.detach().abs()[t != 0].median().item() if (t != 0).any() else 1.0 for t in parts]
@@ -51,7 +55,7 @@ def tuned(
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(way, steps)
     for _ in progress_bar(range(steps), progress, desc="training"):
         at = torch.randint(0, len(f), (batch,), generator=g)
-        rows = added_up(r.b.W_dec, r.index, parts[0]) + torch.outer(parts[1], r.direction)
+        rows = added_up(r.b.W_dec, r.index, parts[0]) + torch.outer(kept * parts[1], r.direction)
         there = read_softly(r.b, f[at] @ rows + parts[2], soft)
         loss = (there @ r.b.W_dec + r.b.b_dec - y[at]).square().mean()
         way.zero_grad()

@@ -48,7 +48,7 @@ def detections(
 
 # %% ../../nbs/judging/23_partners.ipynb #pa230010
 def places(e: Effects, index: Int64[Tensor, " n"]) -> Float[Tensor, " k"]:  # of ablated latents that have a partner
-    "Ranks of partners among the latents of B that change."
+    "Ranks of partners among all latents of B; those that change as much share their middle."
     at = index[e.latents] >= 0
     return ranks(e.changed[at], index[e.latents][at])
 

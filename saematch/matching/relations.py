@@ -75,7 +75,7 @@ class Pursuit:
         products[:, self.norm == 0] = 0
         products.scatter_(1, self.index.clamp(min=0), 0)
         best, atom = products.max(1)
-        self.add(torch.where(best > self.tiny * length, atom, -1))
+        self.add(torch.where(best > 30 * self.tiny * length, atom, -1))  # `fit` leaves some times `tiny`
         self.fit()
 
     def add(self, atom: Int64[Tensor, " t"]) -> None:
