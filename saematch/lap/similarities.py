@@ -19,7 +19,7 @@ from torch import Tensor
 from ..ground import UsageError, check_finite
 from .above import digest_of, once, pairs_kept
 from .metric import gathered_costs, slices
-from .table import Table
+from .table import Table, held
 
 # %% ../../nbs/lap/13_similarities.ipynb #sm130008
 class Similarities:
@@ -59,12 +59,13 @@ def list_pairs(
     self: Similarities,
     work: str | Path | None,
     digests: Sequence[str],  # of the tables
-    tell: Callable[[int], None] | None,
+    tell: Callable[[int], None] | None,  # None: all lists together are small
 ) -> dict[str, Tensor]:  # key [k], sorted, and value [k]
     "All pairs of rows of different tables above the threshold of those."
     found = [(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64))]
-    for x, y in combinations(range(len(self.rows)), 2):
-        X, Y, of = self.rows[x], self.rows[y], (digests[x], digests[y])
+    rows = self.rows if tell else [held(r) for r in self.rows]  # where all is small, each table is made once
+    for x, y in combinations(range(len(rows)), 2):
+        X, Y, of = rows[x], rows[y], (digests[x], digests[y])
         i, j, value = pairs_kept(work, X, Y, float(self.thresholds[x, y]), of)
         found.append(((i + self.first[x]) * self.count + j + self.first[y], value))
         if tell:
