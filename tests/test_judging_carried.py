@@ -13,9 +13,12 @@ from saematch.judging.carried import (
 )
 
 
+from dataclasses import replace
+
 import pytest
 from torch.testing import assert_close
 
+from saematch.ground import UsageError
 from saematch.matching.match import match
 from saematch.matching.relations import relations
 from saematch.model.cards import cards
@@ -46,6 +49,8 @@ def test_refitted_weights_are_least_squares():
     best = torch.linalg.lstsq(torch.stack(columns, 1), y.reshape(-1)).solution  # all weights and the constant at once
     assert_close(torch.cat([s.weight, s.common[:, None]], 1).reshape(-1), best[:60], rtol=1e-4, atol=1e-5)
     assert_close(s.a.b_dec, best[60:], rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match="fitting needs an A that does not normalise hidden states"):
+        refitted(replace(r, a=replace(a, normalize="layer_norm")), f, y)
 
 
 def test_sizes_are_those_of_cards():

@@ -109,6 +109,14 @@ def test_bad_suites_are_refused():
     at = lambda sae, hook: replace(sae, info=dict(hook_name=hook))
     with expect_fail(UsageError, "layer 3 reads hook_resid_post, layer 4 reads hook_mlp_out: lineages follow one site"):
         lineages({3: at(a, "blocks.3.hook_resid_post"), 4: at(b, "blocks.4.hook_mlp_out")})
+    with expect_fail(UsageError, "there is only 1"):
+        lineages({3: a, 4: b}, layers=(3, 3))
+    with expect_fail(UsageError, "the SAE of layer 4 has no encoder for each latent"):
+        lineages({3: a, 4: random_sae(8, 20, activation="other")}, weights="decoder")
+    with expect_fail(ValueError, r"layer 3 \(A\) and layer 5 \(B\): .*d_model"):
+        lineages({3: a, 4: b, 5: random_sae(9, 20)})
+    few = lineages({layer: random_sae(16, 4, seed=layer) for layer in range(6)})
+    assert len(few.frame()) == 24, "fewer latents than layers"
     with expect_fail(KeyError, "unknown layer of the suite"):
         lineages({3: a, 4: b}, layers=(3, 5))
     with expect_fail(ValueError, "d_model"):

@@ -74,6 +74,8 @@ def test_a_cut_takes_lineages_apart():
     assert kept.info["nulls"] == {"lineages": {"2": 1.0, "3": 1.0}, "parts": {"2": 0.0, "3": 0.0}}
     assert t.cut(0.2).info["nulls"]["parts"]["2"] == 3 and t.cut(1.0).links().q.tolist() == [1 / 2, 1 / 2, 1.0, 1.0]
     assert len(kept.chance()) == 0 and len(kept.chance(q=1)) == 2 and len(t.cut(0.2).chance()) == 2
+    with expect_fail(UsageError, "were cut at q=0.05, what lay above is gone"):
+        kept.cut(0.2)
     for bad, says in ((0, "q is a rate"), (math.nan, "q is a rate")):
         with expect_fail(UsageError, says):
             t.cut(bad)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from saematch.ground import notebook_data, progress_bar, read_safetensors, write_safetensors
-from saematch.judging.carried import fidelity, of_strangers, refitted, sizes, sparsity_curve
+from saematch.judging.carried import fidelity, of_strangers, refitted, sparsity_curve
 from saematch.judging.frontier import trained, tuned
 from saematch.judging.routes import ridge
 from saematch.matching.budget import budgeted
@@ -99,9 +99,22 @@ def frontier(suite, x, other):
 
 
 def shipped():
-    "The hidden states of the repository, by layer. No card was made on them."
+    "The hidden states of the repository, by layer."
     hidden, _ = read_safetensors(notebook_data("hidden_states.safetensors"))
     return {layer: hidden[f"layer_{layer}"][hidden["keep"]].float() for layer in LAYERS}
+
+
+def sizes_elsewhere(found, f):
+    """`sizes` without these tokens: the hidden states of the repository are of eight of the texts that cards count.
+
+    What is taken out are the activations found here, as cards count each of them.
+    """
+    table, times = found.file.read(["active", "mean"]).to_pandas(), (f != 0).sum(0).double()
+    active, seen = torch.tensor(table["active"].to_numpy()).double(), found.header["seen"]
+    total = (active * torch.tensor(table["mean"].to_numpy()).nan_to_num() - f.double().sum(0)).clamp(min=0)
+    assert (active >= times).all(), "cards of other text"
+    rest = active - times
+    return (total / rest.clamp(min=1)) * (rest / (seen - len(f))) ** 0.5
 
 
 def pairs(suite):
@@ -111,7 +124,8 @@ def pairs(suite):
         how = dict(m=match(suite[a], suite[b]), entries=(4, 8), nothing=(4, 8))
         found = sparsity_curve(suite[a], suite[b], x[a], x[b], **how)
         yield from (dict(a=a, b=b, **row, tokens=len(x[a])) for row in found.to_dict("records"))
-        f, f_b, known = suite[a].encode(x[a]), suite[b].encode(x[b]), dict(priority=sizes(cards(suite, a)))
+        f, f_b, known = suite[a].encode(x[a]), suite[b].encode(x[b]), {}
+        known["priority"] = sizes_elsewhere(cards(suite, a), f)
         for k in (4, 8):
             own = budgeted(suite[a], suite[b], entries=k, **known)
             strange = of_strangers(suite[a], suite[b], maker=budgeted, entries=k, **known)

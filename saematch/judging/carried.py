@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..ground import UsageError
 from .nulls import null
 from .routes import Active, carry_factor, write
 from ..matching.budget import budgeted
@@ -72,7 +73,12 @@ def refitted(
     strength: float = 1e-2,  # added to the variance of every activation, relative to the mean variance
     steps: int = 40,  # of conjugate gradients
 ) -> Relations:
-    "The same successors with the weights that explain B's hidden states best. O(n^2) memory."
+    """The same successors with the weights that explain B's hidden states best. O(n^2) memory.
+
+    Raises UsageError if A normalises them.
+    """
+    if r.a.normalize != "none":
+        raise UsageError("fitting needs an A that does not normalise hidden states: what it writes depends on them")
     C, T = torch.cov(f.T), (f - f.mean(0)).T @ (x_b - x_b.mean(0)) / (len(f) - 1)
     C.diagonal().add_(strength * C.diagonal().mean())  # the largest matrix here: no copy of it
     atoms = torch.cat([r.b.W_dec[r.index.clamp(min=0)], r.direction.expand(len(r), 1, -1)], 1)

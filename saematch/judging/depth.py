@@ -64,9 +64,9 @@ def null_worlds(
 
 # %% ../../nbs/judging/11_depth.ipynb #dp10sc01
 def tables(saes: Mapping[int, SAE], weights: str | dict = "decoder") -> list[Table]:
-    "The directions of each layer; in memory if all of them take at most an eighth of it."
+    "The directions of each layer; in memory if all of them take at most an eighth of it, or a function makes them."
     D = directions(next(iter(saes.values())), weights, slice(0, 1)).shape[1]
-    small = 4 * D * sum(s.d_sae for s in saes.values()) <= machine_memory() // 8
+    small = callable(weights) or 4 * D * sum(s.d_sae for s in saes.values()) <= machine_memory() // 8
     made = lambda s: Made((s.d_sae, D), lambda at: directions(s, weights, at))
     return [directions(s, weights) if small else made(s) for s in saes.values()]
 
@@ -125,16 +125,22 @@ def lowest_threshold(
 # %% ../../nbs/judging/11_depth.ipynb #dp100012
 def as_layers(suite: Suite, layers: Iterable[int] | None) -> dict[int, SAE]:
     "The chosen layers, checked against each other. Raises UsageError, UnknownName or ValueError."
-    chosen = list(suite) if layers is None else list(layers)
+    chosen = list(dict.fromkeys(suite if layers is None else layers))
     for l in chosen:
         if l not in suite:
             raise unknown("layer of the suite", l, list(suite))
     if len(chosen) < 2:
         raise UsageError(f"lineages lead from layer to layer, and there is only {len(chosen)}: give a suite of several")
-    saes = {l: as_sae(f"layer {l}", suite[l]) for l in sorted(chosen)}
+    saes = {int(l): as_sae(f"layer {l}", suite[l]) for l in sorted(chosen)}
+    if without := [l for l, s in saes.items() if s.activation == "other"]:
+        what = f"the SAE of layer {without[0]} has no encoder for each latent, and lineages need one"
+        raise UsageError(f"{what}: match two layers, with weights='decoder'")
     first, *others = saes
     for l in others:
-        check_pair(saes[first], saes[l])
+        try:
+            check_pair(saes[first], saes[l])
+        except ValueError as e:
+            raise type(e)(f"layer {first} (A) and layer {l} (B): {e}") from e
         a, b = (s.info.get("hook_name", "") or "" for s in (saes[first], saes[l]))
         if (a := a.rpartition(".")[2]) != (b := b.rpartition(".")[2]) and a and b:
             raise UsageError(
@@ -243,7 +249,7 @@ def thresholds_of(
 ) -> dict[int, float]:  # distance -> threshold
     "The thresholds of the search."
     matched, strangers = scored([real], floor), {kind: scored(sims, floor) for kind, sims in there.items()}
-    times = lambda kind, s: matched[s][1] / strangers[kind][s][1]
+    times = lambda kind, s: matched[s][1] / max(1, strangers[kind][s][1])  # none compared: nothing to multiply
     each = {s: [(strangers[k][s][0], times(k, s)) for k in there] for s in matched}
     return {s: lowest_threshold(matched[s][0], each[s], loose, floor) for s in matched}
 
@@ -319,9 +325,9 @@ def lineages(
 ) -> Lineages:
     """What becomes of every latent through the layers of a suite: lineages that chance does not explain.
 
-    With `q=1` all that the search finds, to be cut later (`Lineages.cut`). Raises UsageError for fewer than two layers
-    or different sites, UnknownName for a layer that is not there, ValueError for SAEs of different d_model, q outside
-    (0, 1] or an unknown null. Warns of a search that needs more memory than the machine has.
+    With `q=1` all that the search finds, to be cut later (`Lineages.cut`). Raises UsageError for fewer than two layers,
+    SAEs without encoders or of different sites, UnknownName for a layer that is not there, ValueError for SAEs of
+    different d_model, q outside (0, 1] or an unknown null. Warns of a search that needs more memory than there is.
     """
     check_options(q, nulls, loose, floor, cuts, rows)
     saes, weights = as_layers(suite, layers), weights if rows is None else rows

@@ -114,10 +114,15 @@ def q_among(
 # %% ../../nbs/matching/09_select.ipynb #sl100014
 @patch
 def cut(self: Lineages, q: float) -> Lineages:
-    "The lineages with a q-value of at most `q`, other latents alone. Raises UsageError without q-values or a rate."
+    """The lineages with a q-value of at most `q`, other latents alone.
+
+    Raises UsageError without q-values, for what is no rate, and for a larger rate than they were cut at.
+    """
     if self.q is None or not 0 < q <= 1:
         what = "have no q-values: make them with saematch.lineages" if self.q is None else f"cannot be cut at q={q!r}"
         raise UsageError(f"these lineages {what}; q is a rate above 0, at most 1")
+    if q > (before := self.info.get("options", {}).get("q", 1.0)):
+        raise UsageError(f"these lineages were cut at q={before}, what lay above is gone: make them with q=1, then cut")
     keep = self.q <= q
     single = ~keep[:, None] & (self.members >= 0)
     x, i = torch.where(single.T)[0], self.members.T[single.T]

@@ -217,8 +217,8 @@ def passed_on(t: Lineages) -> list[str]:  # sentences
     share, chance = (by_layer.get(k, pd.Series(dtype=float)).mean() for k in ("goes_on", "goes_on_by_chance"))
     beside = lambda value, form: "" if np.isnan(chance) else f" (strangers: {value:{form}})"
     return [
-        f"Of a layer's latents {share:.1%} have a later member{beside(chance, '.1%')}: if they went on at that rate, "
-        f"half of them would be gone after {half_life(share):.2f} layers{beside(half_life(chance), '.2f')}."
+        f"Of a layer's latents {share:.1%} have a later member{beside(chance, '.1%')}: if all went on with "
+        f"that chance, half would be gone after {half_life(share):.2f} layers{beside(half_life(chance), '.2f')}."
     ]
 
 
