@@ -72,9 +72,9 @@ def refitted(
     strength: float = 1e-2,  # added to the variance of every activation, relative to the mean variance
     steps: int = 40,  # of conjugate gradients
 ) -> Relations:
-    "The same successors with the weights that explain B's hidden states best. O(n^2) memory."
+    "The same successors with the weights that explain B's hidden states best."
     C, T = torch.cov(f.T), (f - f.mean(0)).T @ (x_b - x_b.mean(0)) / (len(f) - 1)
-    C.diagonal().add_(strength * C.diagonal().mean())  # the largest matrix here: no copy of it
+    C.diagonal().add_(strength * C.diagonal().mean())  # [n, n], the largest here: no copy of it
     atoms = torch.cat([r.b.W_dec[r.index.clamp(min=0)], r.direction.expand(len(r), 1, -1)], 1)
     atoms = atoms * torch.cat([r.index >= 0, r.common[:, None] != 0], 1)[:, :, None]
     to_rows = lambda w: (w[:, None] @ atoms)[:, 0]
