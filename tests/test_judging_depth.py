@@ -113,7 +113,7 @@ def test_bad_suites_are_refused():
         lineages({3: a, 4: b}, layers=(3, 3))
     with expect_fail(UsageError, "the SAE of layer 4 has no encoder for each latent"):
         lineages({3: a, 4: random_sae(8, 20, activation="other")}, weights="decoder")
-    with expect_fail(ValueError, r"layer 3 \(A\) and layer 5 \(B\): .*d_model"):
+    with expect_fail(ValueError, "layer 3 (A) and layer 5 (B): the SAEs read hidden states of different width"):
         lineages({3: a, 4: b, 5: random_sae(9, 20)})
     few = lineages({layer: random_sae(16, 4, seed=layer) for layer in range(6)})
     assert len(few.frame()) == 24, "fewer latents than layers"
