@@ -51,6 +51,8 @@ def test_states_are_read_once():
         assert all(torch.equal(again[k], found[k]) for k in found)
         other = read_states(Reads(1), texts, [0, 1], path)
         assert not torch.equal(other["layer_0"], found["layer_0"]), "another model, and its states are those of the first"
+        joined = read_states(Reads(1), ["".join(texts[:2]), *texts[2:]], [0, 1], path)
+        assert len(joined["document"].unique()) == 3, "the same letters in three documents"
     {k: list(v.shape) for k, v in found.items()}
 
 

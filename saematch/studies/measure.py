@@ -72,7 +72,7 @@ def read_states(
     from saematch.model.lm import weights_sha256
     from saematch.model.text import tokenize
 
-    how = dict(texts="".join(texts), layers=str([layers, length]), token="", model=weights_sha256(lm))
+    how = dict(texts=str(list(texts)), layers=str([layers, length]), token="", model=weights_sha256(lm))
     of = checksum((name, said.encode()) for name, said in how.items())
     if path.exists() and (kept := read_safetensors(path))[1].get("of") == of:
         return kept[0]
@@ -112,7 +112,7 @@ def read_effects(
 
     even = torch.arange(0, len(texts), 2)
     chosen = even[torch.linspace(0, len(even) - 1, min(documents, len(even))).round().long()].tolist()
-    parts = [("texts", "".join(texts[d] for d in chosen).encode()), ("how", str([chosen, length]).encode())]
+    parts = [("texts", str([texts[d] for d in chosen]).encode()), ("how", str([chosen, length]).encode())]
     parts.append(("model", weights_sha256(lm).encode()))
 
     def of_pair(x: int, y: int) -> Effects:
