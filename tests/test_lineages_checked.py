@@ -179,7 +179,7 @@ def test_q_values_of_p_values_are_those_of_counts(seed):
     g = torch.Generator().manual_seed(seed)
     gain, more = torch.rand(50, generator=g).double(), torch.randint(0, 9, (50,), generator=g).double()
     more = more.sort().values[gain.argsort(descending=True).argsort()]  # the stronger, the fewer strangers
-    q = q_values(torch.zeros(50).long(), gain, more)
+    q = q_values(torch.zeros(50).long(), gain, 1 + more)
     assert torch.allclose(q_of_p((1 + more) / (1 + 1000), gain, 1000), q, rtol=1e-12)
 
 
