@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.matching.select import (
+    stands_for,
     worst_count,
     pools,
     q_values,
@@ -25,9 +26,9 @@ def test_q_values_are_benjamini_and_hochberg():
     g = torch.Generator().manual_seed(0)
     score = torch.cat([torch.randn(60, generator=g) + 3, torch.randn(140, generator=g)]).double()
     strangers, group = torch.randn(200, generator=g).double(), torch.zeros(200, dtype=torch.int64)
-    expected = worst_count(group, score, {"null": (group, strangers, torch.ones(200).double())})
-    assert expected.tolist() == [float((strangers >= s).sum()) for s in score]
-    q, bh = q_values(group, score, expected), benjamini_hochberg((1 + expected) / 201)
+    expected = worst_count(group, score, {"null": (group, strangers, torch.ones(200).double(), torch.ones(1))})
+    assert expected.tolist() == [1 + float((strangers >= s).sum()) for s in score]
+    q, bh = q_values(group, score, expected), benjamini_hochberg(expected / 201)
     assert torch.allclose(q, (bh * 201 / 200).clamp(max=1))  # 200 tests, and a p-value of at least 1 / 201
     assert torch.equal(q_among(group, score, (group, score, q)), q)
     assert q_among(group[:1], score.min()[None] - 1, (group, score, q)).tolist() == [1.0]
@@ -36,13 +37,19 @@ def test_q_values_are_benjamini_and_hochberg():
 
 def test_groups_and_the_worst_null():
     group, score = torch.tensor([2, 2, 2, 3]), torch.tensor([0.9, 0.5, 0.4, 0.5]).double()
-    nulls = {k: (torch.tensor([2]), torch.tensor([0.45]).double(), torch.tensor([k]).double()) for k in (1.0, 6.0)}
+    one = torch.ones(4)
+    nulls = {k: (torch.tensor([2]), torch.tensor([0.45]).double(), torch.tensor([k]).double(), one) for k in (1.0, 6.0)}
     expected = worst_count(group, score, nulls)
-    assert expected.tolist() == [0, 0, 6, 0], "strangers as good as each, of its group, from the worst null"
+    assert expected.tolist() == [1, 1, 7, 1], "strangers as good as each, of its group, from the worst null, and one"
     assert q_values(group, score, expected).tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert worst_count(group, score, {k: (*found, k * one) for k, (*found, _) in nulls.items()}).tolist() == [6, 6, 12, 6]
     lengths = torch.tensor([2] * 30 + [3] * 25 + [4] * 3 + [5] * 18 + [6] * 4)
     assert pools(lengths, 7).tolist()[2:] == [2, 3, 3, 5, 5, 5]
     assert pools(lengths[30:], 7).tolist()[2:] == [2, 2, 2, 5, 5, 5] and pools(lengths[:3], 4).tolist()[2:] == [2, 2, 2]
+    coarse = stands_for(4, 8, 7)  # of a pair 2, of three 8, of four 32, of five 128
+    assert coarse.tolist()[:5] == [1 / 8, 1 / 2, 2, 8, 32]
+    assert pools(lengths, 7, coarse).tolist()[2:] == [2] * 6, "25 + 3 + 18 + 4 of 160 that it takes for three"
+    assert pools(lengths.repeat(5), 7, coarse).tolist()[2:] == [2, 3, 3, 3, 3, 3]
     dict(zip(range(2, 8), pools(lengths, 7)[2:].tolist()))
 
 

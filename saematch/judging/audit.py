@@ -19,7 +19,7 @@ from .splits import directions
 from ..lap.similarities import Similarities
 from ..matching.joint import following, joined, upper_bound
 from ..matching.lineage import ARRAYS, CHANCE, FORKED, Chance, Lineages
-from ..matching.select import counted, link_q, worst_count
+from ..matching.select import counted, link_q, stands_for, worst_count
 from ..saes.sae import SAE
 
 # %% ../../nbs/judging/26_audit.ipynb #au25016
@@ -116,7 +116,9 @@ def counts(self: Audit) -> None:
     t, many = self.t, max(self.t.widths)
     for kind, c in t.drawn.items():
         pieces, worlds = self.pieces(kind)
-        if not close(c.weight, float(pieces) ** (c.members >= 0).sum(1).double() / worlds):
+        if list(t.info.get("worlds", {}).get(kind, ())) != [pieces, worlds]:
+            raise ValueError(f"of the null {kind} {worlds} worlds were compared, the layers in {pieces} pieces each")
+        if not close(c.weight, stands_for(pieces, worlds, len(t.layers))[(c.members >= 0).sum(1)]):
             raise ValueError(f"lineages of the null {kind} do not stand for as many as they should")
         where = c.source.amax(1, keepdim=True) if kind == "parts" else torch.tensor(t.layers)
         number = (c.source * many + c.members)[c.members >= 0].unique(return_counts=True)[1]
@@ -148,11 +150,12 @@ def link_values(self: Audit) -> None:
     t, there = self.t, {}
     for kind, c in t.drawn.items():
         k, x, span = spans(c)
-        there[kind] = span, c.link[k, x], c.weight[k]
+        one = stands_for(*self.pieces(kind), 2)[2].expand(len(t.layers))
+        there[kind] = span, c.link[k, x], c.weight[k], one
     for name, c in dict(suite=t, **t.drawn).items():
         k, x, span = spans(c)
         p = torch.full(c.link.shape, float("nan"), dtype=torch.float64)
-        p[k, x] = ((1 + worst_count(span, c.link[k, x], there)) / (1 + sum(t.widths))).clamp(max=1)
+        p[k, x] = (worst_count(span, c.link[k, x], there) / (1 + sum(t.widths))).clamp(max=1)
         if not close(p, t.known("p_link") if c is t else c.p_link):
             raise ValueError(f"the p-values of links ({name}) are not those that the links of strangers give")
     if not close(link_q(t), t.known("q_link")):

@@ -19,7 +19,7 @@ from .nulls import null
 from ..lap.metric import slices
 from ..matching.joint import following
 from ..matching.lineage import Lineages
-from ..matching.select import as_good, q_among
+from ..matching.select import as_good, q_among, stands_for
 from ..saes.gauge import block_weights
 from ..saes.sae import SAE
 
@@ -122,10 +122,11 @@ class Group:
         self.p, self.q, self.gain = t.p[at], t.q[at], t.gain[at]
         self.near = 1e-9 / (1 + self.latents) if gains is None else NEAR * len(t.layers) ** 2
         self.score = -self.p if gains is None else self.gain
-        self.strangers = []  # of each null: score, weight, p, q
+        self.strangers = []  # of each null: score, weight, what one stands for, p, q
         for kind, c in t.drawn.items():
             k = inside(c.members)
-            self.strangers.append(((-c.p if gains is None else gains[kind])[k], c.weight[k], c.p[k], c.q[k]))
+            one = float(stands_for(*t.info["worlds"][kind], low)[low].clamp(min=1))
+            self.strangers.append(((-c.p if gains is None else gains[kind])[k], c.weight[k], one, c.p[k], c.q[k]))
 
     def q_follows(self) -> bool:
         "Whether q-values are those of the p-values."
@@ -135,15 +136,15 @@ class Group:
 @patch
 def p_between(self: Group, score: Tensor, p: Tensor) -> bool:
     "Whether p-values are those of so many strangers, in the null that has most."
-    count = lambda by: torch.stack([as_good(score + by, s, weight) for s, weight, *_ in self.strangers]).amax(0)
-    least, most = (((1 + count(by)) / (1 + self.latents)).clamp(max=1) for by in (self.near, -self.near))
+    count = lambda by: torch.stack([as_good(score + by, s, w) + one for s, w, one, *_ in self.strangers]).amax(0)
+    least, most = ((count(by) / (1 + self.latents)).clamp(max=1) for by in (self.near, -self.near))
     return between(p, least, most)
 
 
 @patch
 def p_follows(self: Group) -> bool:
     "Whether p-values are those that strangers give, also the p-values of strangers."
-    return self.p_between(self.score, self.p) and all(self.p_between(s, p) for s, _, p, _ in self.strangers)
+    return self.p_between(self.score, self.p) and all(self.p_between(s, p) for s, _, _, p, _ in self.strangers)
 
 
 @patch
@@ -151,7 +152,7 @@ def strangers_follow(self: Group) -> bool:
     "Whether strangers have the q-values of lineages as good; those that no cut lets in are above the rate."
     zeros = lambda s: torch.zeros(len(s), dtype=torch.int64)
     known = zeros(self.score), self.score, self.q
-    for score, _, _, q in self.strangers:
+    for score, *_, q in self.strangers:
         least, most = (q_among(zeros(score), score + by, known) for by in (self.near, -self.near))
         if not between(q, least.where(least < 1, self.rate), most):
             return False

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from ..ground import progress_bar
 from .calibrate import benjamini_hochberg, check_calibration, p_values
 from .nulls import NULLS, null
+from ..lap.above import multiplied
 from ..lap.metric import gathered_costs, slices
 from ..lap.tiles import top_k
 from ..matching.descriptors import made_rows
@@ -78,7 +79,7 @@ def nearest(
     step = max(1, tile // max(1, len(others)))
     buffer = columns.new_empty(min(step, len(rows)), len(others))
     for at in slices(len(rows), step):
-        product = torch.mm(rows[at], columns, out=buffer[: len(rows[at])])
+        product = multiplied(rows[at], columns, buffer[: len(rows[at])])
         found.see_rows(at, product)
         back.see_columns(slice(None), product, at.start)
     return (found.index, found.value), (back.index, back.value)
@@ -90,8 +91,11 @@ def nearest_other(
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:  # which, and the cosine
     "The nearest other row of the same table; each product is made once."
     best, columns = Nearest(len(rows)), rows.T.contiguous()
-    for at in slices(len(rows), max(1, tile // max(1, len(rows)))):
-        product = (rows[at] @ columns[:, at.start :]).fill_diagonal_(-2)
+    step = max(1, tile // max(1, len(rows)))
+    buffer = columns.new_empty(min(step, len(rows)) * len(rows))
+    for at in slices(len(rows), step):
+        x, y = rows[at], columns[:, at.start :]
+        product = multiplied(x, y, buffer[: len(x) * y.shape[1]].view(len(x), -1)).fill_diagonal_(-2)
         best.see_rows(at, product, at.start)
         best.see_columns(slice(at.start, None), product, at.start)
     return best.index, best.value
@@ -157,19 +161,23 @@ class Families:
         use: Bool[Tensor, " m"],
     ) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:  # gain, and which of the others; 0 and -1 for none
         "For each parent the child that gains most beside its first one."
-        p, i = parent, self.first[parent].clamp(min=0)
-        gain = second_gain(*self.cosines("whole", p, i, other))
-        a, b, c = self.cosines("writes", p, i, other)
-        gain = gain.where(use & (near > 0) & (self.first[parent] >= 0) & (c < a * b), 0)
+        gain, some = torch.zeros(len(parent), dtype=torch.float64), use & (near > 0) & (self.first[parent] >= 0)
+        for what in ("whole", "writes"):
+            at = some.nonzero()[:, 0]
+            a, b, c = self.cosines(what, parent[at], self.first[parent[at]], other, at)
+            if what == "whole":
+                gain[at] = second_gain(a, b, c)
+                some = gain > 0
+            else:  # no duplicates
+                gain[at] = gain[at].where(c < a * b, 0)
         order = gain.argsort()
         order = order[gain[order] > 0]
         at = torch.full_like(self.first, -1).index_put((parent[order],), order)
         return gain[at.clamp(min=0)].where(at >= 0, 0) if len(gain) else torch.zeros(len(at)).double(), at
 
-    def cosines(self, what: str, p: Tensor, i: Tensor, other: Rows) -> list[Tensor]:
+    def cosines(self, what: str, p: Tensor, i: Tensor, other: Rows, n: Tensor) -> list[Tensor]:
         "Of parent and first child, of parent and other child, of the children."
         A, B, N = (getattr(r, what) for r in (self.a, self.b, other))
-        n = torch.arange(len(p))
         return [-gathered_costs(X, Y, x, y, "inner") for X, Y, x, y in ((A, B, p, i), (A, N, p, n), (B, N, i, n))]
 
 # %% ../../nbs/judging/10_splits.ipynb #sp090014

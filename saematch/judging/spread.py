@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .depth import as_layers, lineages, listed, null_worlds, tables, thresholds_of
+from .depth import FEW, as_layers, lineages, listed, null_worlds, tables, thresholds_of, usual_cuts
 from ..lap.above import pairs_kept
 from ..lap.similarities import Similarities
 from ..matching.select import World
@@ -38,7 +38,7 @@ def rows_of(suite: Mapping[int, SAE], layers: Sequence[int], kind: str, at: int)
     saes = as_layers(suite, layers)
     if not kind:
         return tables(saes, chosen("weights")), 1
-    world = null_worlds(saes, kind, chosen("weights"), chosen("seed"), chosen("cuts"))[at]
+    world = null_worlds(saes, kind, chosen("weights"), chosen("seed"), usual_cuts(s.d_sae for s in saes.values()))[at]
     return world.rows, world.pieces
 
 
@@ -53,9 +53,9 @@ def limits_of(
     worlds: Mapping[str, int],  # how many of each kind
     work: Path,
 ) -> dict[int, float]:  # distance -> threshold
-    "The thresholds of the search, from lists that are there."
+    "The thresholds of the search, from the lists that it takes them from."
     sims = lambda kind, at: listed(rows_of(suite, layers, kind, at)[0], chosen("floor"), work=work)
-    there = {kind: [sims(kind, at) for at in range(count)] for kind, count in worlds.items()}
+    there = {kind: [sims(kind, at) for at in range(min(count, FEW * len(layers)))] for kind, count in worlds.items()}
     return thresholds_of(sims("", 0), there, chosen("loose"), chosen("floor"))
 
 
@@ -77,7 +77,7 @@ def world_counts(widths: Sequence[int]) -> dict[str, int]:
     "How many worlds of strangers of each kind `lineages` compares."
     from saematch.judging.depth import MOST
 
-    cuts = chosen("cuts")
+    cuts = usual_cuts(widths)
     count = lambda kind: cuts * len(widths) if kind == "parts" else min(cuts, -(-max(widths) // MOST))
     return {kind: count(kind) for kind in chosen("nulls")}
 

@@ -35,10 +35,14 @@ Within = namedtuple("Within", "p q gain")  # pairs of members of one lineage, an
 
 def pairs_within(sims: Similarities, members: Int64[Tensor, "K L"]) -> Within:
     "All pairs of members of each lineage."
-    L, several = members.shape[1], members[(members >= 0).sum(1) > 1]
-    ends = [several[:, [x, y]] for x in range(L) for y in range(x + 1, L)]
-    none = torch.empty(0, 2, dtype=torch.int64)
-    p, q = torch.cat([none, *(pair[(pair >= 0).all(1)] for pair in ends)]).T
+    k, x = (members >= 0).nonzero(as_tuple=True)  # lineage by lineage
+    at, pairs = members[k, x], [torch.empty(2, 0, dtype=torch.int64)]
+    for further in range(1, members.shape[1]):
+        same = (k[further:] == k[:-further]).nonzero()[:, 0]
+        if not len(same):
+            break
+        pairs.append(torch.stack([at[same], at[same + further]]))
+    p, q = torch.cat(pairs, 1)
     return Within(p, q, sims.look_up(p, q) - sims.thresholds[sims.layer[p], sims.layer[q]])
 
 

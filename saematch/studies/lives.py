@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 from ..ground import UsageError, user_path
-from ..judging.depth import lineages
+from ..judging.depth import lineages, usual_cuts
 from ..judging.spread import Executor, spread_lineages
 from ..matching.lineage import FORKS, Lineages
 from ..matching.select import half_life
@@ -76,6 +76,7 @@ def lineages_kept(
     except (OSError, ValueError):
         return None, "is damaged"
     there, now = t.info.get("options", {}), asked(q)
+    now["cuts"] = now["cuts"] or usual_cuts(t.widths)
     other = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
     known = {
         "is of other weights": list(t.info.get("fingerprints", [])) == list(fingerprints),
