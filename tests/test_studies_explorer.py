@@ -133,7 +133,7 @@ def test_a_file_holds_the_cards_that_fit():
     some, without = that_fit(members, cards, 0.0003)
     assert none == 0 and sum(map(len, whole.values())) == 5 and 0 < without < 5
     assert without == 5 - sum(map(len, some.values()))
-    best = members.sort_values(["p", "lineage"]).head(5 - without)
+    best = members.sort_values(["length", "p"], ascending=[False, True], kind="stable").head(5 - without)
     assert {(c.layer, c.latent) for found in some.values() for c in found} == set(zip(best.layer, best.latent))
     with tempfile.TemporaryDirectory() as folder:
         told = []

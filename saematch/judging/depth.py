@@ -323,7 +323,7 @@ def forks_of(
 def lineages(
     suite: Suite,  # or a dictionary: layer -> SAE
     *,
-    q: float = 0.05,  # share of lineages that chance explains, among those of each length (see matching/09_select)
+    q: float = 0.05,  # share of lineages that chance explains, among those judged together (see matching/09_select)
     layers: Iterable[int] | None = None,  # default: all
     weights: str | dict = "decoder",  # or "encoder", or {"encoder": weight, "decoder": weight}
     nulls: tuple[str, ...] = ("rotation", "signs", "parts"),  # of NULLS, and "parts"

@@ -120,8 +120,9 @@ def with_labels(members: pd.DataFrame, cards: Mapping[int, Mapping]) -> pd.DataF
 def that_fit(
     members: pd.DataFrame, cards: Mapping[int, Mapping], limit: float, progress: bool | None = None
 ) -> tuple[dict, int]:  # cards of each layer, members without
-    "The cards of members that fit into a file of some MB, those of lineages with the best evidence first."
-    order = members[members.layer.isin(list(cards))].sort_values(["p", "lineage"], kind="stable")
+    "The cards of members that fit into a file of some MB, those of the longest lineages first, of equals by p-value."
+    by, up = ["length", "p", "lineage"], [False, True, True]
+    order = members[members.layer.isin(list(cards))].sort_values(by, ascending=up, kind="stable")
     places = list(zip(order.layer.tolist(), order.latent.tolist()))
     sample = [cards[l][i] for l, i in places[:: max(1, len(places) // 100)]]
     each = len(compressed(packet(sample))) / max(1, len(sample))

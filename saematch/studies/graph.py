@@ -39,7 +39,7 @@ def best_first(t: Lineages, top: int | None = None) -> list[int]:
     weakest = t.links().groupby("lineage").similarity.min()
     which = weakest.index.to_numpy(copy=True)
     p = np.full(len(which), 1.0) if t.p is None else t.p[which].nan_to_num(1.0).numpy()
-    order = np.lexsort((which, -weakest.to_numpy(), -t.lengths[which].numpy(), p))
+    order = np.lexsort((which, -weakest.to_numpy(), p, -t.lengths[which].numpy()))
     if not len(order):
         raise UsageError("there is no lineage of two latents or more, so nothing to export; try a larger q")
     if top is not None and top < 1:
