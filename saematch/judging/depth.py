@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NullWorld', 'MOST', 'ROUNDING', 'FEW', 'BAR', 'null_worlds', 'usual_cuts', 'tables', 'strange_worlds', 'listed',
-           'scored', 'lowest_threshold', 'as_layers', 'of_strangers', 'Judge', 'kept', 'provenance', 'check_options',
-           'thresholds_of', 'searched', 'products', 'tell_memory', 'forks_of', 'lineages']
+           'scored', 'lowest_threshold', 'as_layers', 'kept', 'provenance', 'check_options', 'thresholds_of',
+           'searched', 'products', 'tell_memory', 'forks_of', 'lineages']
 
 # %% ../../nbs/judging/11_depth.ipynb #dp100003
 import platform
@@ -31,7 +31,7 @@ from ..matching.draw import Lineages
 from ..matching.joint import direct_pairs, upper_bound
 from ..matching.lineage import FORKS, Chance
 from ..matching.match import named, origin
-from ..matching.select import World, pools, q_among, q_values, stands_for, worst_count
+from ..matching.select import Judge, World, stands_for
 from ..saes.gauge import as_sae, check_pair
 from ..saes.sae import SAE
 from ..saes.suite import Suite, fingerprint
@@ -158,50 +158,6 @@ def as_layers(suite: Suite, layers: Iterable[int] | None) -> dict[int, SAE]:
             stacklevel=3,
         )
     return saes
-
-# %% ../../nbs/judging/11_depth.ipynb #dp100013
-def of_strangers(found: Mapping[str, list[tuple[World, Tensor]]]) -> tuple[dict, dict]:
-    "Of each null (length, gain, weight) of lineages, and (span, similarity, weight) of links."
-    lineages, links = {}, {}
-    for kind, worlds in found.items():
-        at = [w.length > 1 for w, _ in worlds]
-        parts = [(w.length[k], w.gain[k], weight[k]) for k, (w, weight) in zip(at, worlds)]
-        lineages[kind] = tuple(torch.cat(t) for t in zip(*parts))
-        parts = [(w.span[w.span > 0], w.link[w.span > 0], weight[(w.span > 0).nonzero()[:, 0]]) for w, weight in worlds]
-        links[kind] = tuple(torch.cat(t) for t in zip(*parts))
-    return lineages, links
-
-# %% ../../nbs/judging/11_depth.ipynb #dp100014
-class Judge:
-    "p-values and q-values of what a world has, from what all null worlds have."
-
-    def __init__(
-        self,
-        real: World,
-        found: Mapping[str, list[tuple[World, Tensor]]],  # of each null: what is there, and what that stands for
-        worlds: Mapping[str, tuple[int, int]],  # of each null: pieces of a layer, worlds
-    ):
-        lineages, links = of_strangers(found)
-        self.latents, at, L = real.latents, real.length > 1, real.members.shape[1]
-        one = {kind: stands_for(*many, L) for kind, many in worlds.items()}
-        self.pool = pools(real.length[at], L, torch.stack(list(one.values())).amax(0))
-        self.links = {kind: (*found, one[kind][2].expand(L)) for kind, found in links.items()}
-        self.lineages = {kind: (self.pool[length], *rest, one[kind]) for kind, (length, *rest) in lineages.items()}
-        group, score = self.pool[real.length[at]], real.gain[at]
-        self.known = group, score, q_values(group, score, worst_count(group, score, self.lineages))
-
-    def __call__(self, world: World) -> tuple[Tensor, Tensor, Tensor]:  # p of links [K, L], p and q of lineages [K]
-        "NaN where there is no link, and for a latent alone."
-        p_link, at = torch.full_like(world.link, float("nan")), world.span > 0
-        more = worst_count(world.span[at], world.link[at], self.links)
-        p_link[at] = (more / (1 + self.latents)).clamp(max=1)
-        p, q = torch.full((2, len(world.members)), float("nan"), dtype=torch.float64)
-        at = world.length > 1
-        group, score = self.pool[world.length[at]], world.gain[at]
-        more = worst_count(group, score, self.lineages)
-        p[at] = (more / (1 + self.latents)).clamp(max=1)
-        q[at] = q_among(group, score, self.known)
-        return p_link, p, q
 
 # %% ../../nbs/judging/11_depth.ipynb #dp10ch02
 def kept(worlds: list[NullWorld], found: list[tuple[World, Tensor]], judge: Judge) -> Chance:
@@ -351,10 +307,8 @@ def lineages(
     with progress_bar(total=total, progress=progress, desc=tell_memory(real, worlds), bar_format=BAR) as steps:
         how = dict(work=work, tell=steps.update)
         found, same, limits = searched(listed(real, floor, **how), worlds, loose, floor, **how)
-    many = {kind: (ws[0].pieces, len(ws)) for kind, ws in worlds.items()}
-    judge = Judge(found, same, many)
-    judged = dict(zip(("p_link", "p", "q"), judge(found)))
-    drawn = {kind: kept(worlds[kind], same[kind], judge) for kind in nulls}
+    judge = Judge(found, same, many := {kind: (ws[0].pieces, len(ws)) for kind, ws in worlds.items()})
+    judged, drawn = dict(zip(("p_link", "p", "q"), judge(found))), {k: kept(worlds[k], same[k], judge) for k in nulls}
     options = dict(q=q, weights=weights, nulls=list(nulls), loose=loose, floor=floor, seed=seed, cuts=cuts, forks=forks)
     info = provenance(getattr(suite, "name", "SAEs"), saes, found, limits, options, many)
     members = torch.where(found.members >= 0, found.members - found.sims.first, -1)

@@ -59,7 +59,7 @@ def alike(thresholds: Sequence[float]) -> list[tuple[int, int]]:  # (first, afte
     runs = [len(list(same)) for _, same in groupby(thresholds)]
     return list(pairwise(accumulate(runs, initial=0)))
 
-
+# %% ../../nbs/lap/13_similarities.ipynb #sm13pt03
 @patch
 def list_pairs(
     self: Similarities,
