@@ -75,8 +75,7 @@ def lineages_kept(
         t = Lineages.load(path)
     except (OSError, ValueError):
         return None, "is damaged"
-    there, now = t.info.get("options", {}), asked(q)
-    now["cuts"] = now["cuts"] or usual_cuts(t.widths)
+    there, now = t.info.get("options", {}), asked(q) | dict(cuts=usual_cuts(t.widths))
     other = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
     known = {
         "is of other weights": list(t.info.get("fingerprints", [])) == list(fingerprints),
