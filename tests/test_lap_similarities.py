@@ -82,7 +82,6 @@ def test_a_killed_pass_goes_on_where_it_was():
     from unittest import mock
 
     import saematch.lap.above as room
-    import saematch.lap.similarities as lists
 
     rows, tau = noisy_tables(5, 40, 12, noise=0.6), torch.full((5, 5), 0.4)
     whole, made, counted = Similarities(rows, tau), room.pairs_above, []
@@ -95,7 +94,7 @@ def test_a_killed_pass_goes_on_where_it_was():
         return made(*a, **k)
 
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(lists, "pairs_above", killed):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(Similarities.list_pairs.__globals__, pairs_above=killed):
         Similarities(rows[:2], tau[:2, :2], work=folder)  # few products: one file
         Similarities(rows[:2], tau[:2, :2], work=folder)
         assert len(counted) == len(list(Path(folder).iterdir())) == 1
