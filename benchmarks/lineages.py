@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from saematch import lineages, load_suite, save_sae
-from saematch.judging.depth import MOST, directions
+from saematch.judging.depth import directions, pieces_of
 from saematch.lap.above import pairs_above
 from saematch.lap.similarities import Similarities, memory_needed
 from saematch.matching.joint import Joint, joined, upper_bound
@@ -254,7 +254,7 @@ def full(device):
         end="",
     )
     print(f"({s['peak']:.1f} GiB), start {s['chain']:.0f} s, bound {s['bound']:.0f} s")
-    worlds = 2 / max(1, -(-width // MOST)) ** 2 if width > MOST else 1  # rotation and signs, each
+    worlds = min(2, pieces_of(width)) / pieces_of(width) ** 2  # rotation and signs, each
     listing, nulls = pairs * seconds, pairs * seconds * (2 * worlds + 2 / layers)
     forks = seconds * 2 * (layers - 1 + layers / 2)  # rows of encoder and decoder: each layer with the next, and itself
     hours = lambda t: f"{t / 3600:.2f} h"

@@ -5,6 +5,7 @@ import torch
 
 from saematch.judging.depth import (
     MOST,
+    PIECE,
     ROUNDING,
     null_worlds,
     listed,
@@ -152,7 +153,7 @@ def test_lineages_of_a_large_suite_survive_a_kill():
     def small_pieces(**also):
         "Lineages where more than 100 latents of a layer are too many for one world."
         how = {k: also.pop(k) for k in ("work",) if k in also}
-        with mock.patch.dict(lineages.__globals__, MOST=100, **also):
+        with mock.patch.dict(lineages.__globals__, MOST=100, PIECE=100, **also):
             return lineages(saes, **how)
 
 
@@ -186,7 +187,7 @@ def test_pieces_of_strangers_stand_for_all_of_them():
 
 
     def in_pieces():
-        with mock.patch.dict(null_worlds.__globals__, MOST=100):
+        with mock.patch.dict(null_worlds.__globals__, MOST=100, PIECE=100):
             return pairs(null_worlds(strangers, "rotation", cuts=4))
 
 

@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .depth import MOST, lineages
+from .depth import lineages, pieces_of
 from .recomputed import NEAR, Group, gains_of_strangers, grouped, links_and_gains
 from .splits import directions
 from ..lap.similarities import Similarities
@@ -106,7 +106,7 @@ def pieces(self: Audit, kind: str) -> tuple[int, int]:
     "Into how many pieces the layers of a null were cut, and how many of its worlds were compared."
     if kind == "parts":
         return len(self.t.layers), self.options["cuts"] * len(self.t.layers)
-    cut = -(-max(self.t.widths) // MOST)
+    cut = pieces_of(max(self.t.widths))
     return cut, min(self.options["cuts"], cut)
 
 

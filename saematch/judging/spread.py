@@ -14,7 +14,17 @@ from pathlib import Path
 
 import torch
 
-from .depth import FEW, as_layers, lineages, listed, null_worlds, tables, thresholds_of, usual_cuts
+from saematch.judging.depth import (
+    FEW,
+    as_layers,
+    lineages,
+    listed,
+    null_worlds,
+    pieces_of,
+    tables,
+    thresholds_of,
+    usual_cuts,
+)
 from ..lap.above import pairs_kept
 from ..lap.similarities import Similarities
 from ..matching.select import World
@@ -75,10 +85,8 @@ def search_world(
 # %% ../../nbs/judging/22_spread.ipynb #sp22009a
 def world_counts(widths: Sequence[int]) -> dict[str, int]:
     "How many worlds of strangers of each kind `lineages` compares."
-    from saematch.judging.depth import MOST
-
     cuts = usual_cuts(widths)
-    count = lambda kind: cuts * len(widths) if kind == "parts" else min(cuts, -(-max(widths) // MOST))
+    count = lambda kind: cuts * len(widths) if kind == "parts" else min(cuts, pieces_of(max(widths)))
     return {kind: count(kind) for kind in chosen("nulls")}
 
 # %% ../../nbs/judging/22_spread.ipynb #sp22009

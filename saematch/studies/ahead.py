@@ -18,7 +18,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..ground import UsageError, read_json, user_path
-from ..judging.depth import MOST
+from ..judging.depth import pieces_of
 from ..judging.spread import world_counts
 from ..model.cards import cards_folder, layers_in
 from ..saes.suite import Suite, fingerprint, load_suite
@@ -83,7 +83,7 @@ def lineage_parts(shape: Mapping[int, Shape], there: Path | None) -> list[Part]:
     one, whole, pairs = Size(n, d), Size(n, d, layers=L), L * (L - 1) // 2
     counts = world_counts([n] * L)
     strange, cut = sum(k for kind, k in counts.items() if kind != "parts"), counts.get("parts", 0)
-    part = min(n, MOST)
+    part = -(-n // pieces_of(n))
     known = there is not None and (there / LINEAGES).is_file()
     count = lambda tasks: dict(tasks=tasks, done=tasks * known)
     wide, narrow = replace(whole, latents=part), replace(whole, latents=max(1, n // L))
