@@ -81,9 +81,11 @@ def list_pairs(
             for start, stop in alike(tau[:y].tolist()):
                 see(pairs_above(rows[ends[start] : ends[stop]], of, float(tau[start])), start, y)
     else:
-        for (x, X), (y, Y) in combinations(enumerate(self.rows), 2):
-            see(pairs_kept(work, X, Y, float(self.thresholds[x, y]), (digests[x], digests[y])), x, y)
-            tell(len(X) * len(Y))
+        for x, X in enumerate(self.rows[:-1]):
+            X = held(X)  # once for all that it is compared with
+            for y, Y in enumerate(self.rows[x + 1 :], x + 1):
+                see(pairs_kept(work, X, Y, float(self.thresholds[x, y]), (digests[x], digests[y])), x, y)
+                tell(len(X) * len(Y))
     key, value = (torch.cat(t) for t in zip(*found))
     key, order = key.sort()
     return dict(key=key, value=value[order])
