@@ -5,6 +5,8 @@ import torch
 
 from saematch.lap.similarities import (
     Similarities,
+    numbers_beside,
+    beside,
     memory_needed,
 )
 
@@ -111,6 +113,21 @@ def test_a_killed_pass_goes_on_where_it_was():
         assert len(counted) == 4 + 10 - 3, "what was listed is not listed again"
     assert all(torch.equal(getattr(again, k), getattr(whole, k)) for k in ("key", "value", "p", "q", "gain"))
     f"{len(counted)} lists made, one of them twice"
+
+
+def test_problems_beside_each_other_are_the_same_problems():
+    tau = torch.full((3, 3), 0.4)
+    many = [Similarities([t[:k] for t in noisy_tables(3, 20, 12, noise=0.6, seed=k)], tau) for k in (20, 7, 13)]
+    one, number = beside(many), numbers_beside(many)
+    assert torch.equal(torch.cat(number).sort().values, torch.arange(one.count)) and (one.key.diff() > 0).all()
+    assert len(one.p) == sum(len(s.p) for s in many) and ((one.p * one.count + one.q).diff() > 0).all()
+    for s, at in zip(many, number):
+        assert torch.equal(one.layer[at], s.layer)
+        p, q = torch.arange(s.count).repeat_interleave(s.count), torch.arange(s.count).repeat(s.count)
+        assert torch.allclose(one.look_up(at[p], at[q]), s.look_up(p, q), atol=1e-15)
+        here = {(int(at[i]), int(at[j])): float(g) for i, j, g in zip(s.p, s.q, s.gain)}
+        assert here.items() <= {(int(i), int(j)): float(g) for i, j, g in zip(one.p, one.q, one.gain)}.items()
+    len(one.p), "listed of three problems"
 
 
 def test_memory_grows_with_tables_and_with_pairs_of_them():

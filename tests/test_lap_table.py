@@ -6,6 +6,7 @@ import torch
 from saematch.lap.table import (
     Made,
     taken,
+    stacked,
     unit,
     held,
     check_rows,
@@ -23,6 +24,9 @@ def test_a_made_table_gives_the_rows_of_the_tensor():
     assert rows.shape == (50, 8) and torch.equal(rows[:], normalize(W.float(), dim=1))
     assert torch.equal(taken(rows, order)[3:9], rows[:][order[3:9]])
     assert torch.equal(taken(taken(rows, order), torch.tensor([4, 1]))[:], rows[:][order[[4, 1]]])
+    several = stacked([W[:20].float(), taken(W.float(), order), W[20:].float()])
+    assert several.shape == (70, 8) and torch.equal(several[15:42], torch.cat([W[:20], W[order], W[20:]])[15:42].float())
+    assert torch.equal(several[torch.tensor([69, 0, 20])], torch.stack([W[49], W[0], W[order[0]]]).float())
     rows[:3]
 
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from saematch.matching.select import (
+    World,
+    worlds_of,
     stands_for,
     worst_count,
     pools,
@@ -14,10 +16,28 @@ from saematch.matching.select import (
 
 import math
 
+import torch
 from fastcore.test import expect_fail
 
 from saematch.ground import UsageError
+from saematch.lap.similarities import Similarities
 from saematch.matching.lineage import Chance, Lineages
+
+
+def test_worlds_side_by_side_are_what_they_are_alone():
+    def problem(n, seed):
+        "The same n directions in four tables, each with noise of its own, in another order."
+        g, L = torch.Generator().manual_seed(seed), 4
+        base, noise = torch.randn(n, 24, generator=g), 0.8 * torch.randn(L, n, 24, generator=g)
+        rows = [torch.nn.functional.normalize(base[torch.randperm(n, generator=g)] + z, dim=1) for z in noise]
+        return Similarities(rows, torch.full((L, L), 0.35, dtype=torch.float64))
+
+
+    many = [problem(n, seed) for seed, n in enumerate((40, 40, 9, 60))]
+    for single, one in zip([World(s) for s in many], worlds_of(many), strict=True):
+        assert torch.equal(single.members, one.members) and torch.allclose(single.gain, one.gain, atol=1e-12)
+        assert torch.equal(single.span, one.span) and math.isclose(single.state.objective, one.state.objective)
+    [int((w.length > 1).sum()) for w in worlds_of(many)], "lineages"
 
 
 def test_q_values_are_benjamini_and_hochberg():

@@ -31,7 +31,7 @@ from ..matching.draw import Lineages
 from ..matching.joint import direct_pairs, upper_bound
 from ..matching.lineage import FORKS, Chance
 from ..matching.match import named, origin
-from ..matching.select import Judge, World, stands_for
+from ..matching.select import Judge, World, stands_for, worlds_of
 from ..saes.gauge import as_sae, check_pair
 from ..saes.sae import SAE
 from ..saes.suite import Suite, fingerprint
@@ -245,8 +245,8 @@ def searched(
     tau = torch.tensor([[limits.get(abs(x - y), 1.0) for y in range(L)] for x in range(L)], dtype=torch.float64)
     found, same = World(real.above_all(tau)), {}
     for kind, ws in worlds.items():
-        each = [(World(sims.above_all(tau)), w.pieces) for sims, w in zip(there.pop(kind), ws)]
-        same[kind] = [(f, stands_for(pieces, len(ws), L)[f.length]) for f, pieces in each]
+        one = stands_for(ws[0].pieces, len(ws), L)
+        same[kind] = [(f, one[f.length]) for f in worlds_of([sims.above_all(tau) for sims in there.pop(kind)])]
     return found, same, limits
 
 

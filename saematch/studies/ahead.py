@@ -86,7 +86,8 @@ def lineage_parts(shape: Mapping[int, Shape], there: Path | None) -> list[Part]:
     part = -(-n // pieces_of(n))
     known = there is not None and (there / LINEAGES).is_file()
     count = lambda tasks: dict(tasks=tasks, done=tasks * known)
-    wide, narrow = replace(whole, latents=part), replace(whole, latents=max(1, n // L))
+    sizes = part, max(1, n // L), n * max(1, cut // L)  # of strangers, of parts, of all parts side by side
+    wide, narrow, every = (replace(whole, latents=k) for k in sizes)
     return [
         Part("lineages", "pairs", **count(pairs), size=one, scratch=16 * 4 * n),
         Part("lineages", "nulls", **count(1), size=whole),
@@ -94,8 +95,8 @@ def lineage_parts(shape: Mapping[int, Shape], there: Path | None) -> list[Part]:
         Part("lineages", "null pairs", **count(cut), size=narrow),
         Part("lineages", "thresholds", **count(1), size=whole, spread=False),
         Part("lineages", "search", **count(1), size=whole, scratch=8 * n * L * L),
-        Part("lineages", "null search", **count(strange), size=wide, scratch=8 * part * L * L),
-        Part("lineages", "null search", **count(cut), size=narrow, scratch=8 * n * L),
+        Part("lineages", "null search", **count(len(counts) - (cut > 0)), size=wide, scratch=8 * part * L * L),
+        Part("lineages", "null search", **count(int(cut > 0)), size=every, scratch=8 * n * L * cut),
         Part("lineages", "forks", **count(1), size=whole, disk=8 * n * L * (4 * L + 3), spread=False),
     ]
 
