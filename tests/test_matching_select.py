@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saematch.matching.select import (
+    TOGETHER,
     World,
     worlds_of,
     stands_for,
@@ -15,6 +16,7 @@ from saematch.matching.select import (
 
 
 import math
+from unittest import mock
 
 import torch
 from fastcore.test import expect_fail
@@ -37,6 +39,10 @@ def test_worlds_side_by_side_are_what_they_are_alone():
     for single, one in zip([World(s) for s in many], worlds_of(many), strict=True):
         assert torch.equal(single.members, one.members) and torch.allclose(single.gain, one.gain, atol=1e-12)
         assert torch.equal(single.span, one.span) and math.isclose(single.state.objective, one.state.objective)
+    with mock.patch.dict(worlds_of.__globals__, TOGETHER=300):  # in groups
+        assert all(
+            torch.equal(a.members, b.members) for a, b in zip(worlds_of(many), [World(s) for s in many], strict=True)
+        )
     [int((w.length > 1).sum()) for w in worlds_of(many)], "lineages"
 
 
