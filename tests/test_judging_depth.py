@@ -128,6 +128,11 @@ def test_bad_suites_are_refused():
         lineages({3: a, 4: b}, nulls=("noise",))
     with expect_fail(ValueError, "a bias has none"):
         lineages({3: a, 4: b}, weights="all")
+    for bad in (2.5, "many"):
+        with expect_fail(ValueError, f"cuts is how often each layer is cut into parts, a whole number from 1, not {bad!r}"):
+            lineages({3: a, 4: b}, cuts=bad)
+    with expect_fail(ValueError, "it takes at least one null and one cut"):
+        lineages({3: a, 4: b}, cuts=0)
 
 
 def test_lineages_of_a_large_suite_survive_a_kill():

@@ -13,6 +13,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
+from numbers import Integral
 from pathlib import Path
 
 import pandas as pd
@@ -207,6 +208,8 @@ def check_options(q: float, nulls: tuple[str, ...], loose: float, floor: float, 
     if rows is not None and not callable(rows):
         raise TypeError(f"rows must be a function of an SAE, not {type(rows).__name__}: tables belong to two SAEs")
     check_calibration(tuple(k for k in nulls if k != "parts") or NULLS[:1], "cosine", 1, 0.5 if q == 1 else q, "bh")
+    if not isinstance(cuts, Integral):
+        raise ValueError(f"cuts is how often each layer is cut into parts, a whole number from 1, not {cuts!r}")
     if not nulls or not 0 < floor < 1 or not 0 < loose < 1 or cuts < 1:
         raise ValueError(
             f"it takes at least one null and one cut, and loose and floor between 0 and 1, "
