@@ -2,7 +2,7 @@
 
     python make_benchmark.py OUT
 
-OUT keeps hidden states and finished cells, so run it again if it was stopped. About an hour on one core.
+OUT keeps hidden states and finished cells, so run it again if it was stopped. About half an hour on one core.
 """
 
 import sys

@@ -1,12 +1,14 @@
 """Make `nbs/data/tokens.parquet`: what more text to train on changes, layers 14 and 15 of SmolLM2-135M.
 
-    python make_tokens.py TEXT OUT TOKENS [TOKENS ...]
+    python make_tokens.py TEXT OUT TOKENS[:SAMPLES] ...
 
 TEXT is what `train_corpus.py PACKAGES EVALUATION TEXT 20` wrote, about eight times the text of the embedded suite; its
 last documents are held out. For each number of TOKENS two SAEs are trained on the first so many states, with the recipe
-of the embedded suite (2,048 latents, 1.3 million samples whatever the number of tokens, another seed for each layer),
-then matched and judged on the hidden states that the repository ships. OUT keeps states, SAEs and tokens.parquet; what
-is there is not made again. Six hours on two cores for eight times the tokens, nearly all of it for the states.
+of the embedded suite (2,048 latents, another seed for each layer), then matched and judged on the hidden states that
+the repository ships. SAMPLES is how many states training draws (default: each token once, but at least the 1.3 million
+of the embedded suite). OUT keeps states, SAEs and tokens.parquet; what is there is not made again. The shipped table:
+
+    python make_tokens.py TEXT OUT 700000 5400000:1300000 5400000
 """
 
 import json
@@ -32,7 +34,7 @@ from saematch.saes.files import load_sae
 from saematch.saes.suite import load_suite
 from saematch.studies.tables import read_table, write_table
 
-LAYERS = (14, 15)
+LAYERS, SAMPLES = (14, 15), 1_300_000
 
 
 def texts(path: Path) -> tuple[list[str], list[str]]:
@@ -70,30 +72,36 @@ def judged(a, b, x, y) -> list[dict]:
     return rows + [dict(what="map", map=name, **fidelity(b, h, g, y)) for name, h in carried.items()]
 
 
-def main(path: Path, out: Path, sizes: list[int]) -> None:
+def size(said: str) -> tuple[int, int]:
+    "Tokens and samples of `TOKENS[:SAMPLES]`."
+    tokens, _, samples = said.partition(":")
+    return int(tokens), int(samples or max(int(tokens), SAMPLES))
+
+
+def main(path: Path, out: Path, sizes: list[tuple[int, int]]) -> None:
     shipped, _ = read_safetensors(notebook_data("hidden_states.safetensors"))
     x, y = (shipped[f"layer_{layer}"][shipped["keep"]].float() for layer in LAYERS)
     table = out / "tokens.parquet"
     rows = read_table(table).to_dict("records") if table.exists() else []
     suite = load_suite("smollm2-135m-resid")
     if not rows:
-        rows = [
-            dict(tokens=701_000, text="of the embedded suite", **r) for r in judged(*(suite[l] for l in LAYERS), x, y)
-        ]
-    done = {r["tokens"] for r in rows if r["text"] == "more"}
-    for tokens in progress_bar([n for n in sizes if n not in done], True, desc="numbers of tokens"):
+        of = dict(tokens=701_000, samples=SAMPLES, text="of the embedded suite")
+        rows = [of | r for r in judged(*(suite[l] for l in LAYERS), x, y)]
+    done = {(r["tokens"], r["samples"]) for r in rows if r["text"] == "more"}
+    for tokens, samples in progress_bar([s for s in sizes if s not in done], True, desc="pairs of SAEs"):
         (found, held), saes = states(path, out, tokens), []
+        of = dict(tokens=tokens, samples=samples, text="more")
         if found.rows < tokens:
             raise SystemExit(f"{path} has {found.rows:,} states, {tokens:,} were asked for; make more text")
         for layer in LAYERS:
-            folder = out / f"{tokens}" / f"layer_{layer}"
-            train_sae(found, layer, folder, l0_coefficient=0.4, d_sae=2048, samples=1_300_000, seed=layer)
+            folder = out / f"{tokens}_{samples}" / f"layer_{layer}"
+            train_sae(found, layer, folder, l0_coefficient=0.4, d_sae=2048, samples=samples, seed=layer)
             row = dict(what="SAE", map=f"layer {layer}", **quality(folder, held[layer]))
             saes.append(load_sae(folder))
-            rows.append(dict(row, tokens=tokens, text="more", held=row["tokens"]))
-        rows += [dict(tokens=tokens, text="more", **r) for r in judged(*saes, x, y)]
+            rows.append(row | of | dict(held=row["tokens"]))
+        rows += [of | r for r in judged(*saes, x, y)]
         write_table(table, pd.DataFrame(rows).round(4))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sorted(map(int, sys.argv[3:])))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), list(map(size, sys.argv[3:])))
