@@ -1,14 +1,15 @@
 """Make `nbs/data/tokens.parquet`: what more text to train on changes, layers 14 and 15 of SmolLM2-135M.
 
-    python make_tokens.py TEXT OUT TOKENS[:SAMPLES] ...
+    python make_tokens.py TEXT OUT TOKENS[:SAMPLES[:PRICE]] ...
 
 TEXT is what `train_corpus.py PACKAGES EVALUATION TEXT 20` wrote, about eight times the text of the embedded suite; its
 last documents are held out. For each number of TOKENS two SAEs are trained on the first so many states, with the recipe
 of the embedded suite (2,048 latents, another seed for each layer), then matched and judged on the hidden states that
 the repository ships. SAMPLES is how many states training draws (default: each token once, but at least the 1.3 million
-of the embedded suite). OUT keeps states, SAEs and tokens.parquet; what is there is not made again. The shipped table:
+of the embedded suite), PRICE that of an active latent (default 0.4, as there). OUT keeps states, SAEs and
+tokens.parquet; what is there is not made again. The shipped table (three hours on two cores, two for the states):
 
-    python make_tokens.py TEXT OUT 700000 5400000:1300000 5400000
+    python make_tokens.py TEXT OUT 700000 700000:1300000:0.61 5390000:1300000 5390000
 """
 
 import json
@@ -34,7 +35,7 @@ from saematch.saes.files import load_sae
 from saematch.saes.suite import load_suite
 from saematch.studies.tables import read_table, write_table
 
-LAYERS, SAMPLES = (14, 15), 1_300_000
+LAYERS, SAMPLES, PRICE = (14, 15), 1_300_000, 0.4
 
 
 def texts(path: Path) -> tuple[list[str], list[str]]:
@@ -72,30 +73,31 @@ def judged(a, b, x, y) -> list[dict]:
     return rows + [dict(what="map", map=name, **fidelity(b, h, g, y)) for name, h in carried.items()]
 
 
-def size(said: str) -> tuple[int, int]:
-    "Tokens and samples of `TOKENS[:SAMPLES]`."
-    tokens, _, samples = said.partition(":")
-    return int(tokens), int(samples or max(int(tokens), SAMPLES))
+def how(said: str) -> dict:
+    "What `TOKENS[:SAMPLES[:PRICE]]` says."
+    tokens, *more = said.split(":")
+    samples, price = [*more, *[max(int(tokens), SAMPLES), PRICE][len(more) :]]
+    return dict(tokens=int(tokens), samples=int(samples), price=float(price))
 
 
-def main(path: Path, out: Path, sizes: list[tuple[int, int]]) -> None:
+def main(path: Path, out: Path, pairs: list[dict]) -> None:
     shipped, _ = read_safetensors(notebook_data("hidden_states.safetensors"))
     x, y = (shipped[f"layer_{layer}"][shipped["keep"]].float() for layer in LAYERS)
     table = out / "tokens.parquet"
     rows = read_table(table).to_dict("records") if table.exists() else []
     suite = load_suite("smollm2-135m-resid")
     if not rows:
-        of = dict(tokens=701_000, samples=SAMPLES, text="of the embedded suite")
+        of = dict(tokens=701_000, samples=SAMPLES, price=PRICE, text="of the embedded suite")
         rows = [of | r for r in judged(*(suite[l] for l in LAYERS), x, y)]
-    done = {(r["tokens"], r["samples"]) for r in rows if r["text"] == "more"}
-    for tokens, samples in progress_bar([s for s in sizes if s not in done], True, desc="pairs of SAEs"):
-        (found, held), saes = states(path, out, tokens), []
-        of = dict(tokens=tokens, samples=samples, text="more")
-        if found.rows < tokens:
-            raise SystemExit(f"{path} has {found.rows:,} states, {tokens:,} were asked for; make more text")
+    done = [{k: r[k] for k in ("tokens", "samples", "price")} for r in rows if r["text"] == "more"]
+    for pair in progress_bar([p for p in pairs if p not in done], True, desc="pairs of SAEs"):
+        (found, held), saes, of = states(path, out, pair["tokens"]), [], dict(pair, text="more")
+        if found.rows < pair["tokens"]:
+            raise SystemExit(f"{path} has {found.rows:,} states, {pair['tokens']:,} were asked for; make more text")
         for layer in LAYERS:
-            folder = out / f"{tokens}_{samples}" / f"layer_{layer}"
-            train_sae(found, layer, folder, l0_coefficient=0.4, d_sae=2048, samples=samples, seed=layer)
+            folder = out / "_".join(f"{n:.7g}" for n in pair.values()) / f"layer_{layer}"
+            settings = dict(l0_coefficient=pair["price"], samples=pair["samples"], d_sae=2048, seed=layer)
+            train_sae(found, layer, folder, **settings)
             row = dict(what="SAE", map=f"layer {layer}", **quality(folder, held[layer]))
             saes.append(load_sae(folder))
             rows.append(row | of | dict(held=row["tokens"]))
@@ -104,4 +106,4 @@ def main(path: Path, out: Path, sizes: list[tuple[int, int]]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), list(map(size, sys.argv[3:])))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), list(map(how, sys.argv[3:])))

@@ -145,5 +145,7 @@ def examples(several: Sequence[Cards], count: int = 8) -> str:  # markdown
         card = cards[int(i)]
         rows.append(f"| {cards.layer}/{i} | {cell(card.label)} | {card.frequency:.2%} of tokens | {card.largest:.3g} |")
     layers = ", ".join(str(c.layer) for c in several)
-    said = f"Cards of layer {layers}, made from {cards.header['seen']:,} tokens. Some of layer {cards.layer} with a label,"
+    said = (
+        f"Cards of layer {layers}, made from {cards.header['seen']:,} tokens. Some of layer {cards.layer} with a label,"
+    )
     return f"{said} from the rarest to the most frequent:\n\n" + "\n".join(rows)
