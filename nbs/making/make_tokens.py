@@ -10,6 +10,8 @@ of the embedded suite), PRICE that of an active latent (default 0.4, as there). 
 tokens.parquet; what is there is not made again. The shipped table (three hours on two cores, two for the states):
 
     python make_tokens.py TEXT OUT 700000 700000:1300000:0.61 5390000:1300000 5390000
+
+`python tools/embed_suite.py OUT/5390000_5390000_0.4 nbs/data/smollm2-135m-longer` ships the longest training.
 """
 
 import json
