@@ -93,7 +93,7 @@ def test_whatever_dies_the_run_is_that_of_one_process(saematch, cluster, undistu
     begin(folder, out := "out")
     by_ray = asked(folder, out, "--ray", cluster.address)
     assert saematch(by_ray, kill=after(folder / out, 6, 0.1)) == -9  # the driver
-    assert saematch(by_ray, kill=after(folder / out, 2, 0), by=signal.SIGINT) == 130
+    assert saematch(by_ray, kill=after(folder / out, 4, 0.1), by=signal.SIGINT) == 130
     assert not (folder / out / LOCK).exists()
     with OnRay(cluster.address) as executor:
         with pytest.raises(ZeroDivisionError):

@@ -8,6 +8,7 @@ does no work itself, for threads do not survive a fork. `unpainted` as argument:
 import importlib
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 
@@ -27,6 +28,7 @@ def call(arguments, modules):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells begin what runs in the background with it ignored
 if sys.argv[1:] == ["unpainted"]:
     from matplotlib.figure import Figure
     from PIL import Image
